@@ -1,0 +1,80 @@
+// The table of error codes: name, stable number, errno, phrase.
+//
+// Numbers are never reused.  Ranges: base 1, dev 100, format 200, space 300, meta 400, store 500,
+// dag 600, volume 700, fs 800, fuse 900, cli 1000, check 1100.
+#pragma once
+
+// clang-format off
+#define CAW_ERROR_CODES(X)                                                                     \
+  X(unknown,               1, EIO,       "unknown error")                                      \
+  X(invalid_argument,      2, EINVAL,    "an argument is not valid")                           \
+  X(not_supported,         3, EOPNOTSUPP,"not supported")                                      \
+  X(interrupted,           4, EINTR,     "interrupted")                                        \
+  /* dev */                                                                                    \
+  X(device_open,         100, EIO,       "cannot open the image or device")                    \
+  X(device_read,         101, EIO,       "the device failed to read")                          \
+  X(device_write,        102, EIO,       "the device failed to write")                         \
+  X(device_flush,        103, EIO,       "the device failed to flush")                         \
+  X(device_bounds,       104, EIO,       "access past the end of the device")                  \
+  X(device_full,         105, ENOSPC,    "the file system that holds the image is full")       \
+  X(device_in_use,       106, EBUSY,     "the image is in use by another mount")               \
+  X(device_size,         107, EINVAL,    "the image is too small or not a whole number of blocks") \
+  X(device_kind,         108, EINVAL,    "neither a regular file nor a block device")          \
+  /* format */                                                                                 \
+  X(not_a_volume,        200, EINVAL,    "not a cawfs volume")                                 \
+  X(format_version,      201, EINVAL,    "made by a version of cawfs this one cannot read")    \
+  X(superblock_damaged,  202, EIO,       "both superblocks are damaged")                       \
+  X(volume_truncated,    203, EIO,       "the image is shorter than its volume")               \
+  X(node_checksum,       204, EIO,       "checksum mismatch in a node")                        \
+  X(node_identity,       205, EIO,       "a block holds another node than asked for")          \
+  X(node_header,         206, EIO,       "damaged node header")                                \
+  X(node_payload,        207, EIO,       "damaged node contents")                              \
+  X(blob_checksum,       208, EIO,       "checksum mismatch in file data")                     \
+  X(decompress,          209, EIO,       "compressed data are damaged")                        \
+  X(block_order,         210, EIO,       "records out of order in a node")                     \
+  X(message_malformed,   211, EIO,       "damaged record")                                     \
+  X(interior_malformed,  212, EIO,       "damaged interior node")                              \
+  X(value_too_large,     213, EFBIG,     "a value is too large")                               \
+  /* space */                                                                                  \
+  X(no_space,            300, ENOSPC,    "the volume is full")                                 \
+  X(bitmap_damaged,      301, EIO,       "damaged allocation bitmap")                          \
+  X(region_table,        302, EIO,       "damaged region table")                               \
+  /* meta */                                                                                   \
+  X(meta_page,           400, EIO,       "damaged node-table page")                            \
+  X(meta_depth,          401, EIO,       "node table deeper than allowed")                     \
+  /* store */                                                                                  \
+  X(node_absent,         500, EIO,       "a node that is referred to does not exist")          \
+  X(volume_failed,       501, EROFS,     "the volume went read-only after a failed write")     \
+  X(count_underflow,     502, EIO,       "a reference count fell below zero")                  \
+  X(read_only,           503, EROFS,     "the volume is mounted read-only")                    \
+  /* dag */                                                                                    \
+  X(node_height,         600, EIO,       "a child is not below its parent")                    \
+  X(node_superseded,     601, EAGAIN,    "the node changed meanwhile")                         \
+  /* volume */                                                                                 \
+  X(tree_not_private,    700, EAGAIN,    "the tree became shared meanwhile")                   \
+  X(tree_absent,         701, EIO,       "a tree that a record names does not exist")          \
+  /* fs */                                                                                     \
+  X(not_found,           800, ENOENT,    "no such file or directory")                          \
+  X(exists,              801, EEXIST,    "the name exists already")                            \
+  X(not_a_directory,     802, ENOTDIR,   "not a directory")                                    \
+  X(is_a_directory,      803, EISDIR,    "is a directory")                                     \
+  X(not_empty,           804, ENOTEMPTY, "the directory is not empty")                         \
+  X(name_too_long,       805, ENAMETOOLONG, "a name is longer than 255 bytes")                 \
+  X(file_too_large,      806, EFBIG,     "the file would be too large")                        \
+  X(permission,          807, EPERM,     "operation not permitted")                            \
+  X(access_denied,       808, EACCES,    "permission denied")                                  \
+  X(rename_into_self,    809, EINVAL,    "a directory cannot be moved into itself")            \
+  X(record_malformed,    810, EIO,       "damaged file-system record")                         \
+  X(hard_link,           811, EPERM,     "hard links are not supported yet")                   \
+  X(xattr_unsupported,   812, EOPNOTSUPP,"extended attributes are not supported yet")          \
+  X(stale_inode,         813, ESTALE,    "the file no longer exists")                          \
+  X(cross_device,        814, EXDEV,     "source and destination are on different volumes")    \
+  X(busy,                815, EBUSY,     "in use")                                             \
+  /* fuse, cli */                                                                              \
+  X(fuse_device,         900, ENODEV,    "cannot open /dev/fuse")                              \
+  X(fuse_session,        901, EIO,       "cannot start the FUSE session")                      \
+  X(mount_point,         902, ENOTDIR,   "the mount point is not usable")                      \
+  X(not_mounted,         903, EINVAL,    "no cawfs volume is mounted there")                   \
+  X(usage,              1000, EINVAL,    "wrong usage")                                        \
+  X(check_found,        1100, EUCLEAN,   "the volume is damaged")
+// clang-format on
