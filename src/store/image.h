@@ -27,6 +27,7 @@ class Image : public RefCounted {
   /// Memory it takes, about.
   uint64_t memory_bytes() const { return memory_bytes_; }
   Seq max_seq() const { return max_seq_; }
+  /// Some message in it owns a tree or a blob (edges and runs are not meant).
   bool owns_refs() const { return owns_refs_; }
 
  protected:
@@ -47,12 +48,15 @@ class BlockImage final : public Image {
   /// `bytes` were validated or just built.
   BlockImage(NodeKind kind, std::string bytes, bool owns_refs, Seq max_seq)
       : Image(kind, bytes.size() + 160, max_seq, owns_refs),
-        bytes_(std::move(bytes)),
+        bytes_(tight(std::move(bytes))),
         block_(SortedBlock::trust(bytes_)) {}
   const SortedBlock& block() const { return block_; }
   const std::string& bytes() const { return bytes_; }
 
  private:
+  /// Without the slack a growing string leaves behind, so that memory_bytes() is honest.
+  static std::string tight(std::string bytes);
+
   std::string bytes_;
   SortedBlock block_;
 };
