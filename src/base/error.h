@@ -63,12 +63,16 @@ inline void take_value(Result<void>&& result) { static_cast<void>(result); }
 
 }  // namespace caw
 
-/// Value of the Result `expr`; on failure returns its Error from the calling function.
-#define CAW_TRY(expr)                                                       \
-  __extension__({                                                           \
-    auto caw_try_result = (expr);                                           \
-    if (!caw_try_result) [[unlikely]] {                                     \
-      return std::unexpected<::caw::Error>(std::move(caw_try_result.error())); \
-    }                                                                       \
-    ::caw::detail::take_value(std::move(caw_try_result));                   \
+#define CAW_TRY_CONCAT_(a, b) a##b
+#define CAW_TRY_CONCAT(a, b) CAW_TRY_CONCAT_(a, b)
+#define CAW_TRY_IMPL(expr, result)                                  \
+  __extension__({                                                   \
+    auto result = (expr);                                           \
+    if (!result) [[unlikely]] {                                     \
+      return std::unexpected<::caw::Error>(std::move(result.error())); \
+    }                                                               \
+    ::caw::detail::take_value(std::move(result));                   \
   })
+
+/// Value of the Result `expr`; on failure returns its Error from the calling function.
+#define CAW_TRY(expr) CAW_TRY_IMPL(expr, CAW_TRY_CONCAT(caw_try_, __COUNTER__))

@@ -1,0 +1,40 @@
+// Folding: large values become blobs; a blob whose overlay is abundant (α) is written anew.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dag/merge.h"
+#include "format/superblock.h"
+#include "store/node_store.h"
+
+namespace caw {
+
+/// Collects the blobs it writes; the caller commits them with what refers to them, or cancels.
+class ValueFolder {
+ public:
+  ValueFolder(NodeStore& store, const TreeShape& shape) : store_(store), shape_(shape) {}
+  ~ValueFolder();
+  ValueFolder(const ValueFolder&) = delete;
+  ValueFolder& operator=(const ValueFolder&) = delete;
+
+  /// Folds `record`, a put, if the rule asks for it.  Reads and writes blobs.
+  Result<void> fold(Merged& record);
+  Result<void> fold(Value& value);
+  /// The rule, from sizes alone.
+  bool wants_fold(const Value& value) const;
+
+  /// Under the gate: the blobs are referred to from `epoch` on.
+  void commit(Epoch epoch);
+  /// The caller has taken over the blobs written so far.
+  void release() { blobs_.clear(); }
+  size_t count() const { return blobs_.size(); }
+
+ private:
+  NodeStore& store_;
+  const TreeShape& shape_;
+  std::vector<BlobRef> blobs_;
+};
+
+}  // namespace caw

@@ -1,0 +1,416 @@
+#include "dag/lookup.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace caw {
+namespace {
+
+constexpr int kMaxRestarts = 10000;
+
+/// Messages for one key, given newest first.
+class Resolver {
+ public:
+  bool done() const { return done_; }
+  void add(Message older) {
+    if (have_) {
+      combine(older, std::move(message_));
+    }
+    message_ = std::move(older);
+    have_ = true;
+    done_ = message_.kind != MessageKind::patch;
+  }
+  std::optional<Value> finish() && {
+    if (!have_) return std::nullopt;
+    if (!done_) add(Message::erase(0));
+    if (message_.kind == MessageKind::erase) return std::nullopt;
+    return std::move(message_.value);
+  }
+
+ private:
+  Message message_;
+  bool have_ = false;
+  bool done_ = false;
+};
+
+void add_from_table(const Memtable& table, std::string_view key, Resolver& out) {
+  auto it = table.points().find(key);
+  if (it != table.points().end()) out.add(it->second);
+  if (!out.done() && covered(table.ranges(), key)) out.add(Message::erase(0));
+}
+
+Result<void> add_from_block(const SortedBlock& block, std::string_view key, Resolver& out) {
+  SortedBlock::Iterator it(block);
+  it.seek(key);
+  if (it.valid() && it.key() == key) out.add(CAW_TRY(decode_message(it.kind(), it.body())));
+  if (!out.done() && covered(block.range_erases(), key)) out.add(Message::erase(0));
+  return {};
+}
+
+const BlockImage& as_block(const ImageRef& image) {
+  return static_cast<const BlockImage&>(*image);
+}
+const InteriorImage& as_interior(const ImageRef& image) {
+  return static_cast<const InteriorImage&>(*image);
+}
+
+bool has_inline(const InteriorImage& image) {
+  return image.inline_block().count() > 0 || !image.inline_block().range_erases().empty();
+}
+
+/// Fetches `id` for a reader that came through `parent`; node_superseded if it must start again.
+Result<ImageRef> follow(NodeStore& store, NodeId id, const Image& parent) {
+  auto image = store.get(id);
+  if (parent.superseded()) return fail(Code::node_superseded, raw(id));
+  return image;
+}
+
+Result<ImageRef> follow_run(NodeStore& store, const RunRef& run, const Image& parent) {
+  ImageRef image = CAW_TRY(follow(store, run.run, parent));
+  if (image->kind() != NodeKind::run) return fail(Code::interior_malformed, raw(run.run), "run");
+  return image;
+}
+
+Result<ImageRef> follow_edge(NodeStore& store, const Edge& edge, const Interior& node,
+                             const Image& parent) {
+  ImageRef child = CAW_TRY(follow(store, edge.child, parent));
+  if (child->kind() == NodeKind::run) {
+    return fail(Code::interior_malformed, raw(edge.child), "edge to a run");
+  }
+  const Height height = child->kind() == NodeKind::leaf ? Height{0} : as_interior(child).node().height;
+  if (height >= node.height) return fail(Code::node_height, raw(edge.child), "follow_edge");
+  return child;
+}
+
+/// Calls `visit(block, translation, lo, hi, holder)` for each run and embedded run with a position
+/// above `applied`, newest first, until it returns false.  `run_wanted(run)` filters before I/O.
+template <typename Wanted, typename Visit>
+Result<void> for_each_run(NodeStore& store, const InteriorImage& image, uint64_t applied,
+                          const Wanted& wanted, const Visit& visit) {
+  const Interior& node = image.node();
+  bool inline_left = has_inline(image) && node.inline_pos > applied;
+  auto visit_inline = [&]() -> Result<bool> {
+    inline_left = false;
+    const RunRef whole{kNoNode, "", std::string(kKeyEnd), {}, node.inline_pos, 0, 0, 0};
+    return visit(image.inline_block(), whole, ImageRef(&image));
+  };
+  for (const RunRef& run : node.runs) {
+    if (run.pos <= applied) break;
+    if (inline_left && node.inline_pos > run.pos) {
+      if (!CAW_TRY(visit_inline())) return {};
+    }
+    if (!wanted(run)) continue;
+    ImageRef held = CAW_TRY(follow_run(store, run, image));
+    if (!CAW_TRY(visit(as_block(held).block(), run, held))) return {};
+  }
+  if (inline_left) CAW_TRY(visit_inline());
+  return {};
+}
+
+/// Adds what lies at and below `root` for `key`.
+Result<void> descend(NodeStore& store, const Ref<const InteriorImage>& root, std::string_view key,
+                     Resolver& out) {
+  ImageRef at = root;
+  std::string k(key);
+  while (true) {
+    const InteriorImage& image = as_interior(at);
+    const Interior& node = image.node();
+    const Edge& edge = node.edges[edge_index(node, k)];
+    CAW_TRY(for_each_run(
+        store, image, edge.applied_pos,
+        [&](const RunRef& run) {
+          return run.lo <= k && k < run.hi && std::string_view(k).starts_with(run.translation.strip);
+        },
+        [&](const SortedBlock& block, const RunRef& run, const ImageRef&) -> Result<bool> {
+          if (auto inner = down_key(run.translation, k)) CAW_TRY(add_from_block(block, *inner, out));
+          return !out.done();
+        }));
+    if (out.done() || edge.child == kNoNode) return {};
+    auto inner = down_key(edge.translation, k);
+    if (!inner) return {};
+    ImageRef child = CAW_TRY(follow_edge(store, edge, node, image));
+    k = *std::move(inner);
+    if (child->kind() == NodeKind::leaf) return add_from_block(as_block(child).block(), k, out);
+    at = std::move(child);
+  }
+}
+
+/// Runs `attempt` until it does not ask for a restart.
+template <typename Attempt>
+auto with_restarts(const Attempt& attempt) -> decltype(attempt()) {
+  for (int i = 0;; ++i) {
+    auto result = attempt();
+    if (result || result.error().code != Code::node_superseded) return result;
+    if (i >= kMaxRestarts) return fail(Code::node_absent, result.error().detail, "restarts");
+    if (i > 16) std::this_thread::yield();
+  }
+}
+
+/// Copies the messages of `table` in [lo, hi) (table coordinates), translated by `up`; lowers
+/// `limit` (outer coordinates) if it stops early.
+MessageSlice copy_slice(const Memtable& table, std::string_view lo, std::string_view hi,
+                        const Translation& up, size_t max_entries, std::string& limit) {
+  MessageSlice slice;
+  for (const RangeErase& range : table.ranges()) {
+    const std::string_view a = max_bound(range.lo, lo);
+    const std::string_view b = min_bound(range.hi, hi);
+    if (a < b) slice.ranges.push_back({up_bound(inverse(up), a), up_bound(inverse(up), b), 0});
+  }
+  for (auto it = table.points().lower_bound(lo); it != table.points().end() && it->first < hi; ++it) {
+    auto outer = down_key(up, it->first);
+    if (!outer) break;
+    if (slice.points.size() >= max_entries) {
+      limit = std::min(limit, *outer);
+      break;
+    }
+    slice.points.emplace_back(*std::move(outer), it->second);
+  }
+  return slice;
+}
+
+/// Collects the layers that matter for the first leaf of [from, limit).
+class ChunkBuilder {
+ public:
+  ChunkBuilder(NodeStore& store, std::string_view from, std::string_view hi)
+      : store_(store), from_(from), limit_(hi) {}
+
+  const std::string& limit() const { return limit_; }
+  std::vector<Layer> take_layers() { return std::move(layers_); }
+
+  void add_table(const Memtable& table, const Translation& down, std::string_view lo,
+                 std::string_view hi, size_t max_entries) {
+    const std::string first(max_bound(max_bound(from_, lo), down.strip));
+    const std::string last(min_bound(min_bound(limit_, hi), key_after_prefix(down.strip)));
+    if (!(first < last)) return;
+    MessageSlice slice = copy_slice(table, down_bound(down, first), down_bound(down, last),
+                                    inverse(down), max_entries, limit_);
+    if (slice.points.empty() && slice.ranges.empty()) return;
+    layers_.emplace_back(std::move(slice), first, last);
+  }
+
+  Result<void> descend(const Ref<const InteriorImage>& root);
+
+ private:
+  void prefetch_after(const Interior& node, size_t index);
+  NodeStore& store_;
+  std::string from_;
+  std::string limit_;
+  std::vector<Layer> layers_;
+};
+
+void ChunkBuilder::prefetch_after(const Interior& node, size_t index) {
+  if (node.height != 1) return;
+  std::vector<NodeId> ids;
+  for (size_t i = index + 1; i < node.edges.size() && ids.size() < 3; ++i) {
+    if (node.edges[i].child != kNoNode) ids.push_back(node.edges[i].child);
+  }
+  if (!ids.empty()) store_.prefetch(ids);
+}
+
+Result<void> ChunkBuilder::descend(const Ref<const InteriorImage>& root) {
+  ImageRef at = root;
+  Translation down;                 // outer -> node at hand
+  std::string k(from_);
+  while (true) {
+    const InteriorImage& image = as_interior(at);
+    const Interior& node = image.node();
+    const size_t index = edge_index(node, k);
+    const Edge& edge = node.edges[index];
+    if (index + 1 < node.edges.size()) {
+      limit_ = std::min(limit_, up_bound(down, node.edges[index + 1].lo));
+    }
+    const std::string node_limit = down_bound(down, limit_);
+    CAW_TRY(for_each_run(
+        store_, image, edge.applied_pos,
+        [&](const RunRef& run) { return k < run.hi && run.lo < node_limit; },
+        [&](const SortedBlock& block, const RunRef& run, const ImageRef& held) -> Result<bool> {
+          const std::string lo(max_bound(from_, up_bound(down, run.lo)));
+          const std::string hi(min_bound(limit_, up_bound(down, run.hi)));
+          auto t = compose(down, run.translation);
+          if (t && lo < hi) layers_.emplace_back(held, block, *std::move(t), lo, hi);
+          return true;
+        }));
+    if (edge.child == kNoNode) return {};
+    auto inner = compose(down, edge.translation);
+    if (!inner || key_after_prefix(inner->strip) <= from_) return {};
+    ImageRef child = CAW_TRY(follow_edge(store_, edge, node, image));
+    prefetch_after(node, index);
+    k = down_bound(edge.translation, k);
+    down = *std::move(inner);
+    if (child->kind() == NodeKind::leaf) {
+      const SortedBlock& block = as_block(child).block();
+      layers_.emplace_back(std::move(child), block, down, from_, limit_);
+      return {};
+    }
+    at = std::move(child);
+  }
+}
+
+Result<ScanChunk> try_scan_chunk(NodeStore& store, TreeCore& core, std::string_view from,
+                                 std::string_view hi, size_t max_entries) {
+  CAW_TRY(load_root(store, core));
+  ChunkBuilder builder(store, from, hi);
+  Ref<TreeView> view;
+  {
+    std::shared_lock lock(core.mutex);
+    builder.add_table(core.mem, {}, "", kKeyEnd, max_entries);
+    view = core.view;
+  }
+  for (const FrozenRef& frozen : view->frozen) {
+    builder.add_table(frozen.run->table(), frozen.translation, frozen.lo, frozen.hi, max_entries);
+  }
+  CAW_TRY(builder.descend(view->root));
+  ScanChunk chunk;
+  chunk.next = builder.limit();
+  MergeCursor cursor(builder.take_layers(), /*complete=*/true);
+  Merged merged;
+  while (cursor.next(merged)) {
+    if (merged.key >= chunk.next) break;
+    if (chunk.entries.size() == max_entries) {
+      chunk.next = merged.key;
+      return chunk;
+    }
+    Message message = merged.take();
+    chunk.entries.emplace_back(std::move(merged.key), std::move(message.value));
+  }
+  chunk.end = chunk.next >= hi;
+  return chunk;
+}
+
+Result<std::optional<Value>> try_lookup(NodeStore& store, TreeCore& core, std::string_view key) {
+  Resolver out;
+  Ref<TreeView> view;
+  {
+    std::shared_lock lock(core.mutex);
+    add_from_table(core.mem, key, out);
+    view = core.view;
+  }
+  if (!out.done()) {
+    for (const FrozenRef& frozen : view->frozen) {
+      if (key < frozen.lo || key >= frozen.hi) continue;
+      auto inner = down_key(frozen.translation, key);
+      if (inner) add_from_table(frozen.run->table(), *inner, out);
+      if (out.done()) break;
+    }
+  }
+  if (!out.done()) {
+    if (!view->root) {
+      CAW_TRY(load_root(store, core));
+      return fail(Code::node_superseded, raw(core.id));
+    }
+    CAW_TRY(descend(store, view->root, key, out));
+  }
+  return std::move(out).finish();
+}
+
+}  // namespace
+
+size_t edge_index(const Interior& node, std::string_view key) {
+  auto after = std::upper_bound(node.edges.begin(), node.edges.end(), key,
+                                [](std::string_view k, const Edge& e) { return k < e.lo; });
+  return after == node.edges.begin() ? 0 : static_cast<size_t>(after - node.edges.begin()) - 1;
+}
+
+Result<std::optional<Value>> lookup(NodeStore& store, TreeCore& core, std::string_view key) {
+  return with_restarts([&] { return try_lookup(store, core, key); });
+}
+
+Result<ScanChunk> scan_chunk(NodeStore& store, TreeCore& core, std::string_view from,
+                             std::string_view hi, size_t max_entries) {
+  return with_restarts([&] { return try_scan_chunk(store, core, from, hi, max_entries); });
+}
+
+namespace {
+
+/// Where the put of a record was found, and whether by one path only.
+struct Found {
+  bool found = false;
+  bool erased = false;
+  bool sole = true;
+  NodeId tree = kNoNode;
+};
+
+void note(const std::optional<Message>& message, bool ranged, bool sole, Found& out) {
+  if (message && message->kind == MessageKind::put) {
+    out = {true, false, sole, message->value.tree};
+  } else if ((message && message->kind == MessageKind::erase) || (!message && ranged)) {
+    out.erased = true;
+  }
+}
+
+void note_table(const Memtable& table, std::string_view key, bool sole, Found& out) {
+  auto it = table.points().find(key);
+  std::optional<Message> message;
+  if (it != table.points().end()) message = it->second;
+  note(message, covered(table.ranges(), key), sole, out);
+}
+
+Result<void> note_block(const SortedBlock& block, std::string_view key, bool sole, Found& out) {
+  SortedBlock::Iterator it(block);
+  it.seek(key);
+  std::optional<Message> message;
+  if (it.valid() && it.key() == key) message = CAW_TRY(decode_message(it.kind(), it.body()));
+  note(message, covered(block.range_erases(), key), sole, out);
+  return {};
+}
+
+Result<void> find_path(NodeStore& store, const Ref<const InteriorImage>& root,
+                       std::string_view key, Found& out) {
+  ImageRef at = root;
+  std::string k(key);
+  bool sole = true;
+  while (true) {
+    const InteriorImage& image = as_interior(at);
+    const Interior& node = image.node();
+    const Edge& edge = node.edges[edge_index(node, k)];
+    CAW_TRY(for_each_run(
+        store, image, edge.applied_pos,
+        [&](const RunRef& run) {
+          return run.lo <= k && k < run.hi && std::string_view(k).starts_with(run.translation.strip);
+        },
+        [&](const SortedBlock& block, const RunRef& run, const ImageRef&) -> Result<bool> {
+          const bool run_sole =
+              sole && (run.run == kNoNode || CAW_TRY(store.node_count(run.run)) == 1);
+          if (auto inner = down_key(run.translation, k)) {
+            CAW_TRY(note_block(block, *inner, run_sole, out));
+          }
+          return !out.found && !out.erased;
+        }));
+    if (out.found || out.erased || edge.child == kNoNode) return {};
+    auto inner = down_key(edge.translation, k);
+    if (!inner) return {};
+    ImageRef child = CAW_TRY(follow_edge(store, edge, node, image));
+    sole = sole && CAW_TRY(store.node_count(edge.child)) == 1;
+    k = *std::move(inner);
+    if (child->kind() == NodeKind::leaf) return note_block(as_block(child).block(), k, sole, out);
+    at = std::move(child);
+  }
+}
+
+Result<bool> try_record_is_private(NodeStore& store, TreeCore& core, std::string_view key) {
+  CAW_TRY(load_root(store, core));
+  Found found;
+  Ref<TreeView> view;
+  {
+    std::shared_lock lock(core.mutex);
+    note_table(core.mem, key, /*sole=*/true, found);
+    view = core.view;
+  }
+  for (const FrozenRef& frozen : view->frozen) {
+    if (found.found || found.erased) break;
+    if (key < frozen.lo || key >= frozen.hi) continue;
+    auto inner = down_key(frozen.translation, key);
+    if (inner) note_table(frozen.run->table(), *inner, !frozen.run->shared(), found);
+  }
+  if (!found.found && !found.erased) CAW_TRY(find_path(store, view->root, key, found));
+  if (!found.found || !found.sole) return false;
+  return found.tree == kNoNode || CAW_TRY(store.node_count(found.tree)) == 1;
+}
+
+}  // namespace
+
+Result<bool> record_is_private(NodeStore& store, TreeCore& core, std::string_view key) {
+  return with_restarts([&] { return try_record_is_private(store, core, key); });
+}
+
+}  // namespace caw

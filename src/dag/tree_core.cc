@@ -1,0 +1,97 @@
+#include "dag/tree_core.h"
+
+#include "dag/fold.h"
+
+namespace caw {
+
+Result<Ref<const BlockImage>> FrozenRun::encode(NodeStore& store, const TreeShape& shape) {
+  std::lock_guard encoding(encode_mutex_);
+  {
+    std::lock_guard lock(mutex_);
+    if (image_) return image_;
+  }
+  ValueFolder folder(store, shape);
+  std::vector<BlobRef> folded;
+  std::vector<BlobRef> written;
+  SortedBlockBuilder builder;
+  for (const RangeErase& range : table_.ranges()) builder.add_range_erase(range);
+  for (const auto& [key, message] : table_.points()) {
+    if (message.kind != MessageKind::put || !folder.wants_fold(message.value)) {
+      builder.add(key, message);
+      continue;
+    }
+    Message copy = message;
+    CAW_TRY(folder.fold(copy.value));
+    if (copy.value.blob && copy.value.blob != message.value.blob) written.push_back(copy.value.blob);
+    if (message.value.blob && copy.value.blob != message.value.blob) {
+      folded.push_back(message.value.blob);
+    }
+    builder.add(key, copy);
+  }
+  const bool owns = builder.owns_refs();
+  std::lock_guard lock(mutex_);
+  image_ = make_ref<const BlockImage>(NodeKind::run, builder.finish(), owns, max_seq_);
+  new_blobs_ = std::move(written);
+  folded_blobs_ = std::move(folded);
+  folder.release();
+  return image_;
+}
+
+void FrozenRun::publish(NodeStore& store) {
+  std::lock_guard lock(mutex_);
+  if (published_) return;
+  CAW_ASSERT(image_);
+  for (const BlobRef& blob : new_blobs_) store.commit_blob(blob, epoch_);
+  for (const BlobRef& blob : folded_blobs_) store.add_blob_ref(blob, -1, epoch_);
+  store.publish(id_, image_, epoch_);
+  for (Epoch epoch : early_references_) store.add_node_ref(id_, +1, epoch);
+  early_references_.clear();
+  published_ = true;
+}
+
+void FrozenRun::add_reference(NodeStore& store, Epoch epoch) {
+  std::lock_guard lock(mutex_);
+  sharers_.fetch_add(1, std::memory_order_relaxed);
+  if (published_) {
+    store.add_node_ref(id_, +1, epoch);
+  } else {
+    early_references_.push_back(epoch);
+  }
+}
+
+Result<Ref<const InteriorImage>> load_root(NodeStore& store, TreeCore& core) {
+  {
+    std::shared_lock lock(core.mutex);
+    if (core.view->root) return core.view->root;
+  }
+  while (true) {
+    ImageRef image = CAW_TRY(store.get(core.id));
+    if (image->kind() != NodeKind::interior) {
+      return fail(Code::interior_malformed, raw(core.id), "load_root");
+    }
+    std::unique_lock lock(core.mutex);
+    if (core.view->root) return core.view->root;
+    if (image->superseded()) continue;
+    auto view = make_ref<TreeView>();
+    view->frozen = core.view->frozen;
+    view->root = Ref<const InteriorImage>(static_cast<const InteriorImage*>(image.get()));
+    core.view = view;
+    return view->root;
+  }
+}
+
+Ref<FrozenRun> seal_memtable(TreeCore& core, NodeStore& store, Epoch epoch) {
+  std::unique_lock lock(core.mutex);
+  if (core.mem.empty()) return nullptr;
+  auto run = make_ref<FrozenRun>(store.new_id(), std::move(core.mem), core.mem_seq, epoch);
+  core.mem = Memtable();
+  auto view = make_ref<TreeView>();
+  view->root = core.view->root;
+  view->frozen.reserve(core.view->frozen.size() + 1);
+  view->frozen.push_back({run, "", std::string(kKeyEnd), {}, epoch});
+  view->frozen.insert(view->frozen.end(), core.view->frozen.begin(), core.view->frozen.end());
+  core.view = view;
+  return run;
+}
+
+}  // namespace caw
