@@ -7,6 +7,7 @@
 set(CAW_MODULES "" CACHE INTERNAL "modules declared so far")
 
 option(CAW_WERROR "treat warnings as errors" OFF)
+set(CAW_CHECKS "" CACHE STRING "expensive: costly self-checks (CAW_EXPENSIVE_CHECKS is defined)")
 set(CAW_SANITIZE "" CACHE STRING "address,undefined or thread")
 
 add_library(caw_options INTERFACE)
@@ -16,10 +17,14 @@ target_compile_options(caw_options INTERFACE
   $<$<BOOL:${CAW_WERROR}>:-Werror>)
 target_compile_definitions(caw_options INTERFACE _GLIBCXX_ASSERTIONS FUSE_USE_VERSION=314
   _FILE_OFFSET_BITS=64)
+if(CAW_CHECKS STREQUAL "expensive")
+  target_compile_definitions(caw_options INTERFACE CAW_EXPENSIVE_CHECKS)
+endif()
 target_include_directories(caw_options INTERFACE ${CMAKE_SOURCE_DIR}/src
   ${CMAKE_SOURCE_DIR}/include)
 if(CAW_SANITIZE)
-  target_compile_options(caw_options INTERFACE -fsanitize=${CAW_SANITIZE} -fno-omit-frame-pointer)
+  target_compile_options(caw_options INTERFACE -fsanitize=${CAW_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
   target_link_options(caw_options INTERFACE -fsanitize=${CAW_SANITIZE})
 endif()
 

@@ -285,7 +285,7 @@ Result<void> lock_image(int fd, bool read_only) {
   range.l_type = read_only ? F_RDLCK : F_WRLCK;
   range.l_whence = SEEK_SET;
   if (::fcntl(fd, F_OFD_SETLK, &range) == 0) return {};
-  if (errno == EAGAIN || errno == EACCES) return fail(Code::device_in_use, 0, "lock", errno);
+  if (errno == EAGAIN || errno == EACCES) return fail(Code::device_in_use, 0, "lock");
   return fail(Code::device_open, 0, "lock", errno);
 }
 
