@@ -16,6 +16,7 @@ namespace caw {
 
 enum class NodeKind : uint8_t { leaf = 1, interior = 2, run = 3 };
 
+inline constexpr uint32_t kNodeHeaderBytes = 64;
 inline constexpr uint32_t kMaxNodePayload = 4U << 20;
 
 struct NodeInfo {
@@ -41,7 +42,8 @@ struct OpenedNode {
   NodeInfo info;
   std::string payload;
 };
-/// Requires nothing of `stored`.  Fails: node_checksum, node_identity, node_header, decompress.
+/// `stored` may reach to the end of the node's last block; what follows the node must be zero.
+/// Requires nothing else of `stored`.  Fails: node_checksum, node_identity, node_header, decompress.
 /// The payload itself is validated by SortedBlock::open or decode_interior.
 Result<OpenedNode> open_node(std::string_view stored, NodeId expected_id,
                              uint64_t expected_checksum);

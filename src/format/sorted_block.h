@@ -1,6 +1,8 @@
 // SortedBlock: messages in key order, prefix-compressed, with restart points for binary search;
 // the payload of leaves and runs.  Pure; no I/O.  (Layout after LevelDB's table block, 2011.)
 //
+// Layout (docs/format.md): entries, range erases, restart offsets, footer.
+//
 // Besides point messages a block holds range erases [lo, hi).  RULE: a block's range erases are
 // older than all its points.  In a leaf every point is a put and there are no range erases.
 #pragma once
@@ -43,6 +45,7 @@ class SortedBlockBuilder {
   std::string entries_;
   std::string ranges_;
   std::string last_key_;
+  std::string last_range_hi_;
   std::string scratch_;
   std::vector<uint32_t> restarts_;
   uint32_t count_ = 0;
@@ -78,7 +81,7 @@ class SortedBlock {
     std::string_view body() const { return body_; }
 
    private:
-    bool parse_at(uint32_t offset);
+    void parse_at(uint32_t offset);
     const SortedBlock* block_;
     bool valid_ = false;
     uint32_t next_offset_ = 0;
@@ -89,6 +92,12 @@ class SortedBlock {
 
  private:
   friend class Iterator;
+  Result<void> read_footer();
+  Result<void> check_ranges(std::string_view encoded, uint32_t count);
+  Result<void> check_entries() const;
+  uint32_t restart(uint32_t index) const;
+  std::string_view restart_key(uint32_t index) const;
+
   std::string_view bytes_;
   std::string_view entries_;
   const char* restarts_ = nullptr;   ///< u32 little-endian each, maybe unaligned

@@ -17,6 +17,9 @@ inline constexpr uint32_t kFormatVersion = 1;
 inline constexpr uint64_t kMinVolumeBlocks = 4096;          ///< 16 MiB
 inline constexpr uint64_t kRegionBlocks = 32768;            ///< 128 MiB; one bitmap block each
 
+inline constexpr size_t kMaxLabelBytes = 64;
+inline constexpr uint32_t kMaxInlineValueBytes = 256 * 1024;
+
 /// Reference to a page of the node table: physical, with the page's checksum.
 struct PageRef {
   BlockAddr addr = kNoBlock;
@@ -25,7 +28,7 @@ struct PageRef {
   friend bool operator==(const PageRef&, const PageRef&) = default;
 };
 
-/// Shape of the trees; fixed when the volume is made.  alpha_den <= … see assert_shape().
+/// Shape of the trees; fixed when the volume is made; see shape_is_valid().
 struct TreeShape {
   uint32_t leaf_bytes = 128 * 1024;
   uint32_t fanout = 32;
@@ -39,6 +42,10 @@ struct TreeShape {
   uint32_t inline_value_bytes = 16 * 1024;  ///< larger values become blobs
   friend bool operator==(const TreeShape&, const TreeShape&) = default;
 };
+
+/// All fields within their limits, and F * α * leaf <= B: a full buffer always has a child that may
+/// be copied.
+bool shape_is_valid(const TreeShape& shape);
 
 /// Counters that outlive a crash: never handed out twice (Forest::draw).
 enum class Counter : uint8_t { node_id = 0, entry = 1, file = 2, domain = 3, chunk = 4 };
@@ -65,7 +72,7 @@ struct Superblock {
   friend bool operator==(const Superblock&, const Superblock&) = default;
 };
 
-/// 4096 bytes, checksummed.
+/// 4096 bytes, checksummed.  Requires: label within its limit, shape_is_valid().
 AlignedBuffer encode_superblock(const Superblock& superblock);
 /// Fails: not_a_volume (no magic), format_version, superblock_damaged (checksum, fields).
 Result<Superblock> decode_superblock(std::string_view block);

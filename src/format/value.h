@@ -84,7 +84,9 @@ Patch write_patch(uint32_t offset, std::string_view bytes);
 /// A patch that sets the length.
 Patch resize_patch(uint32_t length);
 
-/// `value` after `patch`.
+/// `value` after `patch`.  A blob stays referred to even where nothing of it shows any more
+/// (blob_length 0, or pieces over all of it): references are counted by whoever owns the value, who
+/// alone may drop one.
 void apply_patch(Value& value, const Patch& patch);
 /// First `older`, then `newer`, as one patch (into `older`).
 void compose_patch(Patch& older, const Patch& newer);
@@ -107,14 +109,18 @@ struct Message {
 /// a patch over a put gives a put, over an erase a put of the patched empty value.
 void combine(Message& older, Message&& newer);
 
-/// Bytes of memory a message holds beyond the struct; and its weight for the α rule: the larger of
-/// its own encoded size and what it makes dead.
+/// Bytes of memory a message holds beyond the struct.
 uint64_t memory_bytes(const Message& message);
+/// Its weight for the α rule: the larger of its own encoded size (within a few bytes, without the
+/// key) and what it makes dead.
+uint64_t weight_bytes(const Message& message);
 
 /// Body of a message as stored in a sorted block (the kind is stored beside it).
 void encode_message(std::string& out, const Message& message);
 /// Fails: message_malformed.  Every field is checked.
 Result<Message> decode_message(MessageKind kind, std::string_view body);
+/// The same checks without making the message.
+Result<void> validate_message(MessageKind kind, std::string_view body);
 
 /// The references an encoded body owns, without decoding the rest.  Requires: a validated body.
 struct OwnedRefs {
