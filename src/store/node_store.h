@@ -26,6 +26,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -118,16 +119,25 @@ class NodeStore {
   /// under way.
   virtual Epoch begin_checkpoint() = 0;
   /// Writes everything of the sealing epoch and makes it durable.  `seq` is the first operation
-  /// not contained.  On failure (not for want of space) the store fails for good: volume_failed.
+  /// not contained.  Fails: no_space, device_full (the sealing set went back into the open epoch;
+  /// try again with a new begin_checkpoint() when there is space); anything else: the store fails
+  /// for good, volume_failed from then on.
   virtual Result<void> write_checkpoint(Seq seq, bool clean) = 0;
 
   // ---- background
 
-  /// Frees up to `max_nodes` dead nodes (takes the shared gate itself).  Returns how many.
+  /// Frees up to `max_nodes` dead nodes (takes both sides of the gate itself, briefly).  Returns
+  /// how many; 0 where all must wait for a checkpoint, though has_dead() is true.
   virtual Result<uint64_t> reclaim(uint64_t max_nodes) = 0;
   virtual bool has_dead() const = 0;
+  /// reclaim() asks before it drops a dead *interior* node (perhaps a tree's root, whose memtable
+  /// still holds references): false = leave it for a later call.  write_checkpoint() does not ask.
+  /// Set once, before work starts; called from reclaim() without the gate and without locks held.
+  virtual void set_reclaim_filter(std::function<bool(NodeId)> may_drop) = 0;
 
   virtual uint64_t dirty_bytes() const = 0;
+  /// True when so many numbers were drawn that a checkpoint should make new ones safe.
+  virtual bool needs_checkpoint() const = 0;
   virtual bool failed() const = 0;
   virtual StoreCounters counters() const = 0;
   virtual SpaceFigures space() const = 0;
