@@ -39,6 +39,7 @@
   X(no_space,            300, ENOSPC,    "the volume is full")                                 \
   X(bitmap_damaged,      301, EIO,       "damaged allocation bitmap")                          \
   X(region_table,        302, EIO,       "damaged region table")                               \
+  X(checkpoint_order,    303, EIO,       "a checkpoint began before the last was durable")     \
   /* meta */                                                                                   \
   X(meta_page,           400, EIO,       "damaged node-table page")                            \
   X(meta_depth,          401, EIO,       "node table deeper than allowed")                     \
@@ -47,6 +48,7 @@
   X(volume_failed,       501, EROFS,     "the volume went read-only after a failed write")     \
   X(count_underflow,     502, EIO,       "a reference count fell below zero")                  \
   X(read_only,           503, EROFS,     "the volume is mounted read-only")                    \
+  X(node_entry,          504, EIO,       "damaged node-table entry")                           \
   /* dag */                                                                                    \
   X(node_height,         600, EIO,       "a child is not below its parent")                    \
   X(node_superseded,     601, EAGAIN,    "the node changed meanwhile")                         \
