@@ -84,20 +84,6 @@ bool bounds_allowed(std::string_view lo, std::string_view hi) {
   return lo < hi && !starts_with_end_byte(lo) && (hi == kKeyEnd || !starts_with_end_byte(hi));
 }
 
-/// Every key in [lo, hi) starts with `prefix`.
-bool all_start_with(std::string_view lo, std::string_view hi, std::string_view prefix) {
-  if (prefix.empty()) return true;
-  if (!lo.starts_with(prefix)) return false;
-  if (hi.starts_with(prefix)) return true;
-  // hi > lo does not start with the prefix, so it stands above all keys that do; it may not stand
-  // above anything else: it must be the prefix's successor.
-  std::string successor(prefix);
-  while (!successor.empty() && successor.back() == '\xff') successor.pop_back();
-  if (successor.empty()) return true;
-  successor.back() = static_cast<char>(static_cast<unsigned char>(successor.back()) + 1);
-  return hi <= successor;
-}
-
 void encode_edges(std::string& out, const std::vector<Edge>& edges) {
   Writer writer(out);
   std::string before;
@@ -162,9 +148,6 @@ Result<void> check_edges(const Interior& node) {
     const Edge& edge = node.edges[i];
     const std::string& hi = i + 1 < node.edges.size() ? node.edges[i + 1].lo : node.hi;
     if (!bounds_allowed(edge.lo, hi)) return malformed("edge order");
-    if (edge.child != kNoNode && !all_start_with(edge.lo, hi, edge.translation.strip)) {
-      return malformed("edge wider than its prefix");
-    }
   }
   return {};
 }
@@ -191,9 +174,6 @@ Result<void> parse_runs(Reader& reader, Interior* node) {
     if (!reader.ok() || run.run == kNoNode || bytes > kMaxNodePayload) return malformed("run");
     run.bytes = static_cast<uint32_t>(bytes);
     if (!bounds_allowed(run.lo, run.hi)) return malformed("run bounds");
-    if (!all_start_with(run.lo, run.hi, run.translation.strip)) {
-      return malformed("run wider than its prefix");
-    }
     if (run.pos >= newer_pos) return malformed("run order");
     newer_pos = run.pos;
     node->runs.push_back(std::move(run));

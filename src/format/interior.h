@@ -13,7 +13,8 @@ namespace caw {
 
 /// Going down: strip `strip` from the front of a key, prepend `prepend`.  Coming up: the reverse.
 /// Bounds of an edge are in the coordinates of the node that holds the edge: clip first, then
-/// translate.
+/// translate.  Bounds may be wider than `strip`: keys that do not start with it are not below the
+/// edge.
 struct Translation {
   std::string strip;
   std::string prepend;

@@ -68,8 +68,8 @@ constexpr char kMagic[8] = {'C', 'A', 'W', 'F', 'S', 'V', 'O', 'L'};
 constexpr size_t kChecksumFrom = 16;
 constexpr uint8_t kClean = 1;
 constexpr uint64_t kKnownFeatures = 0;
-/// 32 x 64 region-table blocks of 256 regions each: 64 TiB.
-constexpr uint64_t kMaxVolumeBlocks = uint64_t{32} * 64 * 256 * kRegionBlocks;
+/// 32 x 64 region-table blocks of 338 regions each: about 84 TiB.
+constexpr uint64_t kMostBlocks = uint64_t{32} * 64 * 338 * kRegionBlocks;
 constexpr uint8_t kMaxMetaHeight = 16;
 
 void store_shape(uint32_t (&out)[10], const TreeShape& shape) {
@@ -104,7 +104,7 @@ bool fields_are_valid(const Layout& in) {
   const auto zero = [](uint8_t byte) { return byte == 0; };
   const bool meta_root_valid = in.meta_root_addr < in.block_count;
   return in.block_bytes == kBlockSize && label_is_padded(in.label) &&
-         in.block_count >= kMinVolumeBlocks && in.block_count <= kMaxVolumeBlocks &&
+         in.block_count >= kMinVolumeBlocks && in.block_count <= kMostBlocks &&
          meta_root_valid && in.meta_height <= kMaxMetaHeight &&
          in.compression <= static_cast<uint8_t>(Compression::zstd) && (in.flags & ~kClean) == 0 &&
          in.used_blocks <= in.block_count && shape_is_valid(load_shape(in.shape)) &&
