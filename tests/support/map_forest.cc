@@ -230,6 +230,13 @@ Result<void> MapForest::clone(const TreeRef& source, std::span<const ClonePrefix
   }
   for (const auto& [key, value] : made.records) retain(id, value);
   trees_.emplace(id, std::move(made));
+  // Where the clone has come to share a tree that `then` writes to (a destination below the
+  // source, in a nested tree), the write would show in the clone: go by way of another tree.
+  for (const Batch::Op& op : then.ops) {
+    const NodeId target = op.tree->root();
+    const bool is_new = std::count(then.new_trees.begin(), then.new_trees.end(), target) != 0;
+    CAW_ASSERT(is_new || target == id || writable(target));
+  }
 
   std::set<NodeId> touched{id};
   apply_ops(then, touched);
