@@ -1,0 +1,141 @@
+// Maintainer: sealed runs into the root.
+#include <algorithm>
+
+#include "dag/maintainer.h"
+
+namespace caw {
+namespace {
+
+bool inline_is_newest(const Interior& node) {
+  return node.inline_block.empty() || node.runs.empty() || node.inline_pos > node.runs.front().pos;
+}
+
+ImageRef as_run_image(std::string bytes, Seq max_seq) {
+  return make_ref<const BlockImage>(NodeKind::run, std::move(bytes), /*owns_refs=*/true, max_seq);
+}
+
+std::string merge_blocks(std::vector<Layer> layers, bool* empty) {
+  MergeCursor cursor(std::move(layers), /*complete=*/false);
+  SortedBlockBuilder builder;
+  for (const RangeErase& range : cursor.ranges()) builder.add_range_erase(range);
+  Merged merged;
+  while (cursor.next(merged)) {
+    if (merged.is_raw) {
+      builder.add(merged.key, merged.kind, merged.raw_body);
+    } else {
+      builder.add(merged.key, merged.message);
+    }
+  }
+  *empty = builder.empty();
+  return builder.finish();
+}
+
+void insert_run(Interior& node, RunRef run) {
+  auto at = std::find_if(node.runs.begin(), node.runs.end(),
+                         [&](const RunRef& r) { return r.pos < run.pos; });
+  node.runs.insert(at, std::move(run));
+}
+
+RunRef whole_run(NodeId id, uint64_t pos, const BlockImage& image) {
+  RunRef run;
+  run.run = id;
+  run.hi = std::string(kKeyEnd);
+  run.pos = pos;
+  run.bytes = static_cast<uint32_t>(image.bytes().size());
+  run.weight = block_weight(image.block());
+  run.max_seq = image.max_seq();
+  return run;
+}
+
+}  // namespace
+
+Result<void> Maintainer::absorb(Epoch through) {
+  while (true) {
+    Ref<TreeView> view = core_.current_view();
+    if (view->frozen.empty() || view->frozen.back().epoch > through) return {};
+    CAW_TRY(load_root(store_, core_));
+    CAW_TRY(absorb_oldest(view->frozen.back()));
+  }
+}
+
+Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
+  Ref<const BlockImage> block = CAW_TRY(frozen.run->encode(store_, shape_));
+  Ref<const InteriorImage> root = CAW_TRY(load_root(store_, core_));
+  Interior node = root->node();
+  node.max_seq = std::max(node.max_seq, frozen.run->max_seq());
+  const ImageRef old_inline =
+      node.inline_block.empty() ? nullptr : as_run_image(node.inline_block, root->max_seq());
+  Change change;
+  const uint64_t size = block->bytes().size();
+  const bool newest = inline_is_newest(node);
+  if (size > shape_.inline_bytes || (newest && size + node.inline_block.size() > shape_.inline_bytes &&
+                                     frozen.run->shared())) {
+    RunRef run = whole_run(frozen.run->id(), node.next_pos++, *block);
+    run.lo = frozen.lo;
+    run.hi = frozen.hi;
+    run.translation = frozen.translation;
+    insert_run(node, std::move(run));
+    CAW_TRY(publish_root(std::move(node), change, frozen.epoch, frozen.run.get()));
+    return {};
+  }
+  std::vector<Layer> layers;
+  layers.emplace_back(block, block->block(), frozen.translation, frozen.lo, frozen.hi);
+  if (old_inline) change.released.push_back(old_inline);
+  if (newest && old_inline) {
+    layers.emplace_back(root, root->inline_block(), Translation{}, "", kKeyEnd);
+  } else if (old_inline) {
+    // Runs have come above it: it becomes one of them, in its place.
+    const NodeId id = store_.new_id();
+    const auto& image = static_cast<const BlockImage&>(*old_inline);
+    insert_run(node, whole_run(id, node.inline_pos, image));
+    change.nodes.emplace_back(id, old_inline);
+    change.retained.push_back(old_inline);
+  }
+  bool empty = false;
+  std::string merged = merge_blocks(std::move(layers), &empty);
+  node.inline_block.clear();
+  node.inline_pos = 0;
+  if (!empty) {
+    ImageRef image = as_run_image(std::move(merged), node.max_seq);
+    const auto& built = static_cast<const BlockImage&>(*image);
+    change.retained.push_back(image);
+    const uint64_t pos = node.next_pos++;
+    if (built.bytes().size() <= shape_.inline_bytes) {
+      node.inline_block = built.bytes();
+      node.inline_pos = pos;
+    } else {
+      const NodeId id = store_.new_id();
+      insert_run(node, whole_run(id, pos, built));
+      change.nodes.emplace_back(id, image);
+    }
+  }
+  change.counts.emplace_back(frozen.run->id(), -1);
+  return publish_root(std::move(node), change, frozen.epoch, frozen.run.get());
+}
+
+Result<void> Maintainer::publish_root(Interior root, Change& change, Epoch epoch,
+                                      const FrozenRun* absorbed) {
+  auto image = make_ref<const InteriorImage>(std::move(root));
+  Gate::Shared gate(store_.gate());
+  if (absorbed != nullptr) const_cast<FrozenRun*>(absorbed)->publish(store_);
+  for (const ImageRef& held : change.retained) store_.add_image_refs(*held, +1, epoch);
+  for (const auto& [id, node] : change.nodes) store_.publish(id, node, epoch);
+  for (const auto& [id, delta] : change.counts) store_.add_node_ref(id, delta, epoch);
+  for (const ImageRef& dropped : change.released) store_.add_image_refs(*dropped, -1, epoch);
+  if (change.folder != nullptr) change.folder->commit(epoch);
+  {
+    std::unique_lock lock(core_.mutex);
+    auto view = make_ref<TreeView>();
+    view->frozen = core_.view->frozen;
+    if (absorbed != nullptr) {
+      CAW_ASSERT(!view->frozen.empty() && view->frozen.back().run.get() == absorbed);
+      view->frozen.pop_back();
+    }
+    view->root = image;
+    core_.view = view;
+  }
+  store_.publish(core_.id, image, epoch);
+  return {};
+}
+
+}  // namespace caw

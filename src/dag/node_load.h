@@ -1,0 +1,58 @@
+// NodeLoad: what is pending in an interior node, run by run and edge by edge.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dag/merge.h"
+#include "store/node_store.h"
+
+namespace caw {
+
+/// One run of a node, the embedded one included, with its block at hand.
+struct LoadedRun {
+  RunRef ref;                          ///< for the embedded run: run = kNoNode
+  ImageRef holder;
+  const SortedBlock* block = nullptr;
+};
+
+/// All runs of `image`, newest first.  Reads them.
+Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const InteriorImage>& image);
+
+/// Upper bound of edge `index`.
+std::string_view edge_end(const Interior& node, size_t index);
+
+/// True if the run is pending for some edge.
+bool run_is_live(const Interior& node, const RunRef& run);
+
+/// Layers of the messages pending for edge `index`, newest first, in the node's coordinates.
+std::vector<Layer> pending_layers(const Interior& node, const std::vector<LoadedRun>& runs,
+                                  size_t index);
+
+/// Layers of everything pending in `runs` (a subset, newest first): each run clipped to the ranges
+/// of the edges it is still live for.
+std::vector<Layer> live_layers(const Interior& node, const std::vector<LoadedRun>& runs);
+
+struct EdgeLoad {
+  uint64_t weight = 0;                 ///< α rule: larger of message bytes and bytes made dead
+  uint64_t bytes = 0;
+};
+
+/// Pending weight of each edge; `per_run[r][e]` of each run.
+struct NodeLoad {
+  std::vector<EdgeLoad> edges;
+  std::vector<std::vector<uint64_t>> per_run;
+  uint64_t weight = 0;
+  uint64_t bytes = 0;
+};
+NodeLoad measure_load(const Interior& node, const std::vector<LoadedRun>& runs);
+
+/// Weight of a whole block.
+uint64_t block_weight(const SortedBlock& block);
+
+/// True if range erases of `layers` alone leave nothing of [lo, hi) from older layers.
+bool covers_wholly(const std::vector<Layer>& layers, std::string_view lo, std::string_view hi);
+
+}  // namespace caw

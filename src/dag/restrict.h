@@ -1,0 +1,52 @@
+// Restriction: the part of a tree under some prefixes, as a new root of edges and runs.
+//
+// This is the clone (contract: engine-level only; `volume` adds memtables, gate and counts) and,
+// with one level and no prefix, the private copy of an interior node.  Nothing but interior nodes
+// on the path to the lowest covering node is read.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dag/tree_core.h"
+
+namespace caw {
+
+/// Keys that start with `from` in the source appear with `to` in its place.
+struct PrefixMap {
+  std::string from;
+  std::string to;
+};
+
+struct Restriction {
+  Interior node;
+  /// What it was made from: still right while none of these is superseded.
+  std::vector<ImageRef> seen;
+
+  bool current() const {
+    for (const ImageRef& image : seen) {
+      if (image->superseded()) return false;
+    }
+    return true;
+  }
+};
+
+/// The new root.  `prefixes` are sorted by `to` and disjoint.  Fails with node_superseded when a
+/// node changed meanwhile: start again with the current root.
+Result<Restriction> restrict_tree(NodeStore& store, const Ref<const InteriorImage>& root,
+                                  std::span<const PrefixMap> prefixes);
+
+/// `child` as a node of its own in its parent's coordinates: the keys of [lo, hi) only, edges and
+/// runs rebased, so that its edge needs no translation.
+Interior rebase_child(const Interior& child, const Translation& translation, std::string_view lo,
+                      std::string_view hi);
+
+/// Counts for a node that was built from references to existing nodes: one more for each.
+void retain_references(NodeStore& store, const Interior& node, Epoch epoch);
+
+/// An empty tree's root.
+Interior empty_root();
+
+}  // namespace caw
