@@ -78,5 +78,14 @@
   X(mount_point,         902, ENOTDIR,   "the mount point is not usable")                      \
   X(not_mounted,         903, EINVAL,    "no cawfs volume is mounted there")                   \
   X(usage,              1000, EINVAL,    "wrong usage")                                        \
-  X(check_found,        1100, EUCLEAN,   "the volume is damaged")
+  X(check_found,        1100, EUCLEAN,   "the volume is damaged")                              \
+  X(check_count,        1101, EUCLEAN,   "a stored reference count is wrong")                  \
+  X(check_unreachable,  1102, EUCLEAN,   "a node that nothing refers to")                      \
+  X(check_leaked,       1103, EUCLEAN,   "blocks in use that nothing refers to")               \
+  X(check_unmarked,     1104, EUCLEAN,   "blocks that are referred to, but free")              \
+  X(check_double_use,   1105, EUCLEAN,   "blocks used twice")                                  \
+  X(check_reference,    1106, EUCLEAN,   "a reference to the wrong kind of object")            \
+  X(check_cycle,        1107, EUCLEAN,   "a tree contains itself")                             \
+  X(check_dead,         1108, EUCLEAN,   "a damaged list of dead nodes")                       \
+  X(check_figures,      1109, EUCLEAN,   "a wrong figure in the superblock or a table")
 // clang-format on
