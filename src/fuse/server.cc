@@ -1,0 +1,89 @@
+#include "fuse/server.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <utility>
+
+namespace caw {
+namespace {
+
+/// "major:minor" of what is mounted last on `directory`; empty if nothing is.  Read from the mount
+/// table: touching the directory itself would be a request to ourselves.
+std::string device_number_of(const std::string& directory) {
+  std::ifstream table("/proc/self/mountinfo");
+  std::string line;
+  std::string found;
+  while (std::getline(table, line)) {
+    std::istringstream fields(line);
+    std::string id, parent, number, root, mount_point;
+    fields >> id >> parent >> number >> root >> mount_point;
+    if (mount_point == directory) found = number;
+  }
+  return found;
+}
+
+}  // namespace
+
+Server::Server(FileSystem& file_system, const SessionOptions& session_options)
+    : fs(file_system),
+      options(session_options),
+      control(file_system, *this, session_options.fill_info),
+      owner_uid_(getuid()) {}
+
+void Server::expire_entry(uint64_t parent, std::string_view name) {
+  const int result = fuse_lowlevel_notify_expire_entry(session_, parent, name.data(), name.size(),
+                                                       FUSE_LL_EXPIRE_ONLY);
+  if (result == -ENOSYS) {  // Linux before 6.2
+    fuse_lowlevel_notify_inval_entry(session_, parent, name.data(), name.size());
+  }
+}
+
+void Server::invalidate_node(uint64_t node) {
+  fuse_lowlevel_notify_inval_inode(session_, node, 0, 0);
+}
+
+void Server::run_waiting_task(std::function<void()> task) {
+  if (waiting_slots_.try_acquire()) {
+    task();
+    waiting_slots_.release();
+  } else {
+    worker_->post(std::move(task));
+  }
+}
+
+Caller Server::caller_of(fuse_req_t req) const {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  Caller caller;
+  caller.uid = context->uid;
+  caller.gid = context->gid;
+  caller.pid = static_cast<uint32_t>(context->pid);
+  // A volume mounted by an ordinary user for himself belongs to that user.
+  caller.privileged = context->uid == 0 || (!options.shared && context->uid == owner_uid_);
+  return caller;
+}
+
+void Server::expire_tokens_later() {
+  if (expiry_posted_.exchange(true)) return;
+  worker_->post_after(std::chrono::seconds(CAW_TOKEN_SECONDS + 1), [this] {
+    expiry_posted_.store(false);
+    control.expire_tokens();
+    if (control.has_tokens()) expire_tokens_later();
+  });
+}
+
+void Server::widen_read_ahead_soon() {
+  // The kernel sets its own small value when it gets the answer to INIT: come after that.
+  worker_->post_after(std::chrono::milliseconds(50), [this] {
+    const std::string number = device_number_of(options.directory);
+    if (number.empty()) return;
+    std::ofstream file("/sys/class/bdi/" + number + "/read_ahead_kb");
+    file << 1024;  // not root, or no sysfs: it stays at 128
+  });
+}
+
+}  // namespace caw
