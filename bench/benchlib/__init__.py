@@ -1,0 +1,1 @@
+"""What the benchmarks and acceptance scripts share.  Python 3 standard library only."""
