@@ -39,11 +39,10 @@ Result<TreeRef> ForestClient::find_private(const TreePath& path) {
   return tree;
 }
 
-/// Requires: `outer` was found private under the generation read at the start of the attempt; if
-/// that has changed since, nothing happens.
+/// Requires: `outer` was found private under generation_; if that has moved on, nothing happens.
 Result<bool> ForestClient::privatize(const TreeRef& outer, const std::string& key) {
   Batch then;
-  then.generation = forest_.share_generation();
+  then.generation = generation_;
   const std::optional<Value> value = CAW_TRY(forest_.get(outer, key));
   if (!value || value->tree == kNoNode) return fail(Code::tree_absent, 2, "privatize");
   const NodeId id = forest_.new_tree_id();
@@ -70,7 +69,7 @@ Result<void> ForestClient::apply(const ForestOp& op) {
 
 Result<bool> ForestClient::try_batch(const ForestOp& op) {
   Batch batch;
-  batch.generation = forest_.share_generation();
+  batch.generation = generation_ = forest_.share_generation();
   for (const Action& action : op) {
     const Result<bool> added = add_action(action, batch);
     if (!added || !*added) {
@@ -144,7 +143,7 @@ Result<void> ForestClient::add_put(const Action& action, const TreeRef& tree, Ba
 
 Result<bool> ForestClient::try_clone(const Action& action) {
   Batch then;
-  then.generation = forest_.share_generation();
+  then.generation = generation_ = forest_.share_generation();
   const TreeRef to = CAW_TRY(find_private(action.other_path));
   if (!to) return false;
   const bool extract = action.n[0] != 0;

@@ -51,6 +51,7 @@ class ForestClient {
   void cancel(const Batch& batch);
 
   Forest& forest_;
+  uint64_t generation_ = 0;              ///< at the start of the attempt under way
   uint64_t privatized_count_ = 0;
 };
 

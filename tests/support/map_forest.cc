@@ -144,7 +144,7 @@ Result<void> MapForest::read(const Value& value, uint32_t offset, std::span<char
   if (value.blob) {
     const auto at = blobs_.find(value.blob.addr);
     // A reader may hold the value of a record that was overwritten meanwhile.
-    if (at == blobs_.end()) return fail(Code::blob_checksum, raw(value.blob.addr), "MapForest::read");
+    if (at == blobs_.end()) return fail(Code::blob_checksum, raw(value.blob.addr), "MapForest");
     CAW_ASSERT(value.blob_length <= at->second.bytes.size() && value.blob_length <= value.length);
     std::copy_n(at->second.bytes.begin(), value.blob_length, bytes.begin());
   }
@@ -331,7 +331,7 @@ Result<void> MapForest::check_batch(const Batch& batch, NodeId also_new) const {
     const bool is_new = id == also_new || std::count(batch.new_trees.begin(),
                                                      batch.new_trees.end(), id) != 0;
     if (is_new) continue;
-    if (trees_.find(id) == trees_.end()) return fail(Code::tree_absent, raw(id), "MapForest::apply");
+    if (!trees_.contains(id)) return fail(Code::tree_absent, raw(id), "MapForest::apply");
     CAW_ASSERT(writable(id));
   }
   return {};

@@ -1,0 +1,269 @@
+// Writers, readers, a cloner and a syncer at once on the real engine, its background work on.
+// Every clone must hold exactly what its source held at one moment.  For ThreadSanitizer too.
+//   CAW_SEED, CAW_OPS (ops of each writer; default 1500)
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/volume_bed.h"
+
+namespace caw {
+namespace {
+
+constexpr int kWriters = 3;
+constexpr uint32_t kKeys = 150;
+
+std::string slot(char kind, int number) { return kind + std::to_string(number); }
+
+Action put_action(const TreePath& path, std::string key, uint32_t length, uint32_t fill) {
+  Action a;
+  a.kind = ActionKind::put;
+  a.path = path;
+  a.key = std::move(key);
+  a.n = {length, fill, length > 200 ? 1U : 0U, 0};
+  return a;
+}
+
+/// The i-th batch of a writer: always the same, and it says how many there were so far.
+ForestOp writer_op(uint64_t seed, const TreePath& path, uint32_t i) {
+  Random random(seed * 1000003 + i);
+  const std::string key = "k/" + std::to_string(random.below(kKeys)) + ".";
+  Action a;
+  a.path = path;
+  a.key = key;
+  switch (random.below(8)) {
+    case 0:
+      a.kind = ActionKind::erase;
+      break;
+    case 1:
+      a.kind = ActionKind::erase_range;
+      a.other_key = key + "\x7f";
+      break;
+    case 2:
+    case 3:
+      a.kind = ActionKind::patch;
+      a.n = {0, 0, static_cast<uint32_t>(random.below(60)), 20};
+      break;
+    default: {
+      const auto length = static_cast<uint32_t>(random.one_in(20) ? 5000 : random.below(80));
+      a = put_action(path, key, length, static_cast<uint32_t>(random.below(1U << 30)));
+    }
+  }
+  Action count = put_action(path, "count.", 0, 0);
+  count.n = {i, 0, 0, 0};                // the length says i
+  return {a, count};
+}
+
+/// What a writer's tree holds after `n` batches.
+ForestModel writer_model(uint64_t seed, uint32_t n) {
+  ForestModel model;
+  Action make;
+  make.kind = ActionKind::make_tree;
+  make.key = "W";
+  apply_to_model({make}, model);
+  for (uint32_t i = 1; i <= n; ++i) apply_to_model(writer_op(seed, {"W"}, i), model);
+  return model;
+}
+
+struct CloneNote {
+  int writer = 0;
+  uint32_t at_least = 0, at_most = 0;    ///< batches that had returned before, had begun after
+  uint32_t edits = 0;
+};
+
+class Threads {
+ public:
+  explicit Threads(uint64_t seed, uint32_t ops) : seed_(seed), ops_(ops), bed_(options(seed)) {
+    for (int w = 0; w < kWriters; ++w) make_tree(slot('W', w));
+  }
+
+  void run() {
+    std::vector<std::thread> writers;
+    std::vector<std::thread> others;
+    for (int w = 0; w < kWriters; ++w) writers.emplace_back([this, w] { write(w); });
+    others.emplace_back([this] { read(1); });
+    others.emplace_back([this] { read(2); });
+    others.emplace_back([this] { clone(); });
+    others.emplace_back([this] { sync(); });
+    for (std::thread& thread : writers) thread.join();
+    stop_ = true;
+    for (std::thread& thread : others) thread.join();
+  }
+
+  void check() {
+    for (int w = 0; w < kWriters; ++w) check_tree(slot('W', w), w, ops_, ops_, 0);
+    for (const auto& [name, note] : clones_) {
+      check_tree(name, note.writer, note.at_least, note.at_most, note.edits);
+    }
+  }
+
+  VolumeBed& bed() { return bed_; }
+  size_t clone_count() const { return clones_.size(); }
+
+ private:
+  static VolumeBedOptions options(uint64_t seed) {
+    VolumeBedOptions options;
+    options.shape = tiny_shape(seed);
+    options.background = true;
+    return options;
+  }
+
+  void must(const Result<void>& done, const char* what) {
+    if (done) return;
+    std::lock_guard lock(mutex_);
+    ADD_FAILURE() << what << ": " << done.error().to_string();
+  }
+
+  void make_tree(const std::string& name) {
+    Action make;
+    make.kind = ActionKind::make_tree;
+    make.key = name;
+    must(ForestClient(bed_.forest()).apply({make}), "make_tree");
+  }
+
+  void write(int w) {
+    ForestClient client(bed_.forest());
+    const TreePath path{slot('W', w)};
+    for (uint32_t i = 1; i <= ops_; ++i) {
+      begun_[w] = i;
+      must(client.apply(writer_op(seed_ + static_cast<uint64_t>(w), path, i)), "writer");
+      done_[w] = i;
+    }
+  }
+
+  void read(uint64_t salt) {
+    Random random(seed_ + salt);
+    Forest& forest = bed_.forest();
+    while (!stop_) {
+      const std::string name = slot('W', static_cast<int>(random.below(kWriters)));
+      const auto value = forest.get(forest.system_tree(), name);
+      ASSERT_TRUE(value && *value);
+      auto cursor = forest.scan(forest.open_tree((*value)->tree), std::string(), "\xff");
+      std::string before;
+      while (true) {
+        const Result<bool> more = cursor->next();
+        ASSERT_TRUE(more) << more.error().to_string();
+        if (!*more) break;
+        ASSERT_LT(before, cursor->key());
+        before = cursor->key();
+        if (cursor->value().is_inline()) {
+          ASSERT_TRUE(read_bytes(forest, cursor->value()));
+        }
+      }
+    }
+  }
+
+  void clone() {
+    Random random(seed_ + 77);
+    ForestClient client(bed_.forest());
+    for (int n = 0; !stop_; ++n) {
+      const std::string name = slot('C', n % 12);
+      CloneNote note;
+      note.writer = static_cast<int>(random.below(kWriters));
+      Action a;
+      a.kind = ActionKind::clone;
+      a.path = {slot('W', note.writer)};
+      a.other_key = name;
+      a.prefixes = {{"", ""}};
+      // A clone of a clone now and then.
+      const std::string other = slot('C', static_cast<int>(random.below(12)));
+      const auto known = clones_.find(other);
+      if (random.one_in(3) && known != clones_.end() && other != name) {
+        a.path = {other};
+        note = known->second;
+        must(client.apply({a}), "clone of a clone");
+      } else {
+        note.at_least = done_[note.writer];
+        must(client.apply({a}), "clone");
+        note.at_most = begun_[note.writer];
+      }
+      const auto edits = static_cast<uint32_t>(random.below(20));
+      for (uint32_t i = note.edits; i < note.edits + edits; ++i) {
+        must(client.apply({edit(name, i)}), "edit of a clone");
+      }
+      note.edits += edits;
+      clones_[name] = note;
+      std::this_thread::sleep_for(std::chrono::milliseconds(random.below(5)));
+    }
+  }
+
+  static Action edit(const std::string& name, uint32_t i) {
+    return put_action({name}, "edit/" + std::to_string(i) + ".", 30, i);
+  }
+
+  void sync() {
+    while (!stop_) {
+      must(bed_.forest().sync(), "sync");
+      std::this_thread::sleep_for(std::chrono::milliseconds(7));
+    }
+  }
+
+  /// `name` holds what the writer had after some n batches in [at_least, at_most], and the edits.
+  void check_tree(const std::string& name, int w, uint32_t at_least, uint32_t at_most,
+                  uint32_t edits) {
+    Forest& forest = bed_.forest();
+    const auto value = forest.get(forest.system_tree(), name);
+    ASSERT_TRUE(value && *value) << name;
+    const TreeRef tree = forest.open_tree((*value)->tree);
+    const auto count = forest.get(tree, "count.");
+    ASSERT_TRUE(count) << count.error().to_string();
+    const uint32_t n = *count ? (*count)->length : 0;
+    EXPECT_GE(n, at_least) << name;
+    EXPECT_LE(n, at_most) << name;
+    ForestModel model = writer_model(seed_ + static_cast<uint64_t>(w), n);
+    for (uint32_t i = 0; i < edits; ++i) {
+      Action a = edit(name, i);
+      a.path = {"W"};
+      apply_to_model({a}, model);
+    }
+    const auto& records = model.find({"W"})->records;
+    auto expected = records.begin();
+    auto cursor = forest.scan(tree, std::string(), "\xff");
+    while (true) {
+      const Result<bool> more = cursor->next();
+      ASSERT_TRUE(more) << name << ": " << more.error().to_string();
+      ASSERT_EQ(*more, expected != records.end()) << name << " after " << n;
+      if (!*more) break;
+      ASSERT_EQ(show_bytes(cursor->key()), show_bytes(expected->first)) << name << " after " << n;
+      const auto bytes = read_bytes(forest, cursor->value());
+      ASSERT_TRUE(bytes) << name << ": " << bytes.error().to_string();
+      ASSERT_TRUE(*bytes == expected->second.bytes)
+          << name << " after " << n << ": " << show_bytes(expected->first);
+      ++expected;
+    }
+  }
+
+  const uint64_t seed_;
+  const uint32_t ops_;
+  VolumeBed bed_;
+  std::atomic<bool> stop_{false};
+  std::array<std::atomic<uint32_t>, kWriters> begun_{};
+  std::array<std::atomic<uint32_t>, kWriters> done_{};
+  std::mutex mutex_;
+  std::map<std::string, CloneNote> clones_;   // the cloner's, then check()'s
+};
+
+TEST(EngineThreads, ClonesHoldOneMoment) {
+  const uint64_t seed = env_number("CAW_SEED", 1);
+  const auto ops = static_cast<uint32_t>(env_number("CAW_OPS", 1500));
+  SCOPED_TRACE("replay: CAW_SEED=" + std::to_string(seed) + " CAW_OPS=" + std::to_string(ops) +
+               " engine_threads_test");
+  ASSERT_LT(ops, 4096U) << "the number of a batch is kept as a length";
+  Threads threads(seed, ops);
+  threads.run();
+  EXPECT_GT(threads.clone_count(), 0U);
+  threads.check();
+  if (HasFailure()) return;
+  const Result<void> again = threads.bed().reopen();
+  ASSERT_TRUE(again) << again.error().to_string();
+  threads.check();
+  EXPECT_EQ(threads.bed().check(), "");
+}
+
+}  // namespace
+}  // namespace caw

@@ -1,0 +1,55 @@
+// The real engine as a ForestBed, on a device in memory, with trees so small that a hundred ops
+// meet every case.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "dev/memory_device.h"
+#include "support/forest_runner.h"
+#include "volume/volume.h"
+
+namespace caw {
+
+/// Leaves of a few records, fan-out 4: some numbers vary with the seed, F·α·s <= B holds.
+TreeShape tiny_shape(uint64_t seed);
+
+struct VolumeBedOptions {
+  TreeShape shape = tiny_shape(1);
+  uint64_t blocks = 16384;               ///< 64 MiB
+  uint64_t cache_bytes = 1U << 20;
+  Compression compression = Compression::lz4;
+  bool background = false;
+  bool check_structure = true;           ///< close and let `check` count everything, in check()
+  /// Stands between the engine and the memory; for recording and counting.
+  std::function<std::unique_ptr<BlockDevice>(std::unique_ptr<BlockDevice>)> wrap;
+};
+
+class VolumeBed final : public ForestBed {
+ public:
+  /// A new volume; aborts if it cannot be made.
+  explicit VolumeBed(const VolumeBedOptions& options);
+  /// The volume that is on `image`; open() must follow.
+  VolumeBed(const VolumeBedOptions& options, Ref<MemoryImage> image);
+  ~VolumeBed() override;
+
+  Forest& forest() override { return *volume_; }
+  Volume& volume() { return *volume_; }
+  const Ref<MemoryImage>& image() const { return image_; }
+
+  Result<void> open();
+  Result<void> close();
+  Result<void> maintain() override;
+  Result<void> reopen() override;
+  Result<void> crash() override;
+  std::string check() override;
+
+ private:
+  std::unique_ptr<BlockDevice> device();
+
+  VolumeBedOptions options_;
+  Ref<MemoryImage> image_;
+  std::unique_ptr<Volume> volume_;
+};
+
+}  // namespace caw
