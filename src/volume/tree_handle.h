@@ -1,0 +1,17 @@
+// What a TreeRef of a Volume points to.
+#pragma once
+
+#include "dag/tree_core.h"
+#include "volume/volume.h"
+
+namespace caw {
+
+class Volume::Handle final : public Tree {
+ public:
+  explicit Handle(NodeId root) : Tree(root), core(make_ref<TreeCore>(root)) {}
+  const Ref<TreeCore> core;
+  std::atomic<bool> queued{false};
+  std::atomic<bool> dying{false};     ///< its root is dead: seal what is open, so it can be dropped
+};
+
+}  // namespace caw
