@@ -36,6 +36,15 @@ void insert_run(Interior& node, RunRef run) {
   node.runs.insert(at, std::move(run));
 }
 
+std::vector<Layer> live_inline(const InteriorImage& image) {
+  std::vector<LoadedRun> runs(1);
+  runs[0].ref.hi = std::string(kKeyEnd);
+  runs[0].ref.pos = image.node().inline_pos;
+  runs[0].holder = ImageRef(&image);
+  runs[0].block = &image.inline_block();
+  return live_layers(image.node(), runs);
+}
+
 RunRef whole_run(NodeId id, uint64_t pos, const BlockImage& image) {
   RunRef run;
   run.run = id;
@@ -82,7 +91,8 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
   layers.emplace_back(block, block->block(), frozen.translation, frozen.lo, frozen.hi);
   if (old_inline) change.released.push_back(old_inline);
   if (newest && old_inline) {
-    layers.emplace_back(root, root->inline_block(), Translation{}, "", kKeyEnd);
+    // Only what is still pending: a message that was flushed must not come alive again.
+    for (Layer& layer : live_inline(*root)) layers.push_back(std::move(layer));
   } else if (old_inline) {
     // Runs have come above it: it becomes one of them, in its place.
     const NodeId id = store_.new_id();
@@ -114,10 +124,10 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
 }
 
 Result<void> Maintainer::publish_root(Interior root, Change& change, Epoch epoch,
-                                      const FrozenRun* absorbed) {
+                                      FrozenRun* absorbed) {
   auto image = make_ref<const InteriorImage>(std::move(root));
   Gate::Shared gate(store_.gate());
-  if (absorbed != nullptr) const_cast<FrozenRun*>(absorbed)->publish(store_);
+  if (absorbed != nullptr) absorbed->publish(store_);
   for (const ImageRef& held : change.retained) store_.add_image_refs(*held, +1, epoch);
   for (const auto& [id, node] : change.nodes) store_.publish(id, node, epoch);
   for (const auto& [id, delta] : change.counts) store_.add_node_ref(id, delta, epoch);
@@ -130,6 +140,7 @@ Result<void> Maintainer::publish_root(Interior root, Change& change, Epoch epoch
     if (absorbed != nullptr) {
       CAW_ASSERT(!view->frozen.empty() && view->frozen.back().run.get() == absorbed);
       view->frozen.pop_back();
+      absorbed_bytes_ += absorbed->table().bytes();
     }
     view->root = image;
     core_.view = view;

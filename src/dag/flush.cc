@@ -228,7 +228,36 @@ void Maintainer::finish_flush(Interior& node, const std::vector<LoadedRun>& runs
       run.weight = left;
     }
   }
+  for (const LoadedRun& run : runs) {
+    if (run.ref.run == kNoNode) trim_inline(node, run, change);
+  }
   drop_dead_runs(node, change);
+}
+
+/// Rewrites the embedded run without what has been flushed.
+void Maintainer::trim_inline(Interior& node, const LoadedRun& run, Change& change) {
+  if (node.inline_block.empty() || node.inline_pos != run.ref.pos) return;
+  MergeCursor cursor(live_layers(node, {run}), /*complete=*/false);
+  SortedBlockBuilder builder;
+  for (const RangeErase& range : cursor.ranges()) builder.add_range_erase(range);
+  Merged merged;
+  while (cursor.next(merged)) {
+    if (merged.is_raw) {
+      builder.add(merged.key, merged.kind, merged.raw_body);
+    } else {
+      builder.add(merged.key, merged.message);
+    }
+  }
+  change.released.push_back(make_ref<const BlockImage>(NodeKind::run, std::move(node.inline_block),
+                                                       /*owns_refs=*/true, node.max_seq));
+  node.inline_block.clear();
+  if (builder.empty()) {
+    node.inline_pos = 0;
+    return;
+  }
+  node.inline_block = builder.finish();
+  change.retained.push_back(make_ref<const BlockImage>(NodeKind::run, node.inline_block,
+                                                       /*owns_refs=*/true, node.max_seq));
 }
 
 void Maintainer::drop_dead_runs(Interior& node, Change& change) {

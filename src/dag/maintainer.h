@@ -27,6 +27,8 @@ class Maintainer {
   Result<void> absorb(Epoch through);
   /// Merges, flushes and splits until no node that was touched is over its capacity.
   Result<void> settle();
+  /// Memtable bytes absorbed so far.
+  uint64_t absorbed_bytes() const { return absorbed_bytes_; }
 
  private:
   /// A private interior node on the way from the root, and how its parent reaches it.
@@ -57,7 +59,7 @@ class Maintainer {
 
   // absorb.cc
   Result<void> absorb_oldest(const FrozenRef& frozen);
-  Result<void> publish_root(Interior root, Change& change, Epoch epoch, const FrozenRun* absorbed);
+  Result<void> publish_root(Interior root, Change& change, Epoch epoch, FrozenRun* absorbed);
 
   // maintainer.cc
   Result<void> settle_node(std::vector<PathNode>& path);
@@ -85,6 +87,7 @@ class Maintainer {
                                   uint32_t target_bytes, Seq max_seq);
   void finish_flush(Interior& node, const std::vector<LoadedRun>& runs, NodeLoad& load,
                     size_t measured, Change& change);
+  static void trim_inline(Interior& node, const LoadedRun& run, Change& change);
   static void drop_dead_runs(Interior& node, Change& change);
 
   // split.cc
@@ -97,6 +100,7 @@ class Maintainer {
   NodeStore& store_;
   const TreeShape& shape_;
   TreeCore& core_;
+  uint64_t absorbed_bytes_ = 0;
 };
 
 }  // namespace caw

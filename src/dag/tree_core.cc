@@ -20,8 +20,9 @@ Result<Ref<const BlockImage>> FrozenRun::encode(NodeStore& store, const TreeShap
       builder.add(key, message);
       continue;
     }
+    // Folding is an economy: where it fails (damaged blob, no space) the message stays as it is.
     Message copy = message;
-    CAW_TRY(folder.fold(copy.value));
+    if (auto folding = folder.fold(copy.value); !folding) copy = message;
     if (copy.value.blob && copy.value.blob != message.value.blob) written.push_back(copy.value.blob);
     if (message.value.blob && copy.value.blob != message.value.blob) {
       folded.push_back(message.value.blob);

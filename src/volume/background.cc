@@ -11,13 +11,6 @@ namespace {
 constexpr auto kIdleWait = std::chrono::milliseconds(200);
 constexpr uint64_t kReclaimBatch = 64;
 constexpr size_t kIdleTreesKept = 1024;
-
-uint64_t frozen_bytes(const TreeView& view) {
-  uint64_t total = 0;
-  for (const FrozenRef& frozen : view.frozen) total += frozen.run->table().bytes();
-  return total;
-}
-
 }  // namespace
 
 void Volume::start_threads() {
@@ -55,14 +48,13 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
     seal_memtable(core, *store_, store_->open_epoch());
   }
   std::lock_guard lock(core.maintenance);
-  const uint64_t before = frozen_bytes(*core.current_view());
   Maintainer maintainer(*store_, shape_, core);
-  CAW_TRY(maintainer.absorb(~Epoch{0}));
-  const uint64_t after = frozen_bytes(*core.current_view());
-  memtable_bytes_ += static_cast<int64_t>(after) - static_cast<int64_t>(before);
-  if (!handle.dying) CAW_TRY(maintainer.settle());
+  Result<void> result = maintainer.absorb(~Epoch{0});
+  if (result && !handle.dying) result = maintainer.settle();
+  memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
   changed_ = true;
-  return before != after;
+  if (!result) return std::unexpected(result.error());
+  return maintainer.absorbed_bytes() > 0;
 }
 
 /// A dead interior node may be dropped unless it is a root whose memtables hold references still.
@@ -134,11 +126,9 @@ Result<void> Volume::checkpoint(bool clean) {
     TreeCore& core = core_of(tree);
     {
       std::lock_guard lock(core.maintenance);
-      const uint64_t before = frozen_bytes(*core.current_view());
       Maintainer maintainer(*store_, shape_, core);
       CAW_TRY(maintainer.absorb(epoch));
-      const uint64_t after = frozen_bytes(*core.current_view());
-      memtable_bytes_ += static_cast<int64_t>(after) - static_cast<int64_t>(before);
+      memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
     }
     enqueue(tree);
   }
@@ -247,21 +237,25 @@ void Volume::note_error(const Error& error) {
   static_cast<void>(error);
 }
 
-Result<void> Volume::sync() {
+Result<void> Volume::sync() { return commit(/*force=*/false); }
+
+/// Everything so far durable; `force`: a checkpoint even if no operation asks for it, so that freed
+/// space becomes usable.
+Result<void> Volume::commit(bool force) {
   if (options_.read_only) return {};
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::sync");
   if (!checkpointer_.joinable()) return checkpoint(/*clean=*/false);
   const Seq wanted = next_seq_.load();
   std::unique_lock lock(commit_mutex_);
-  if (durable_seq_ >= wanted && !changed_) return {};
+  bool again = force;
   // Two rounds at most: the one under way may have cut before us.
-  while (durable_seq_ < wanted || changed_) {
+  while (durable_seq_ < wanted || again) {
+    again = false;
     const uint64_t round = commit_round_;
     commit_requested_ = true;
     commit_wanted_.notify_one();
     commit_done_.wait(lock, [&] { return stopping_ || commit_round_ != round; });
     if (stopping_) return fail(Code::volume_failed, 0, "Volume::sync");
-    if (durable_seq_ >= wanted) return {};
     if (!commit_result_) return commit_result_;
   }
   return {};

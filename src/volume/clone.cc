@@ -99,6 +99,7 @@ void Volume::clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixe
     copying = false;
     for (const Slice& slice : slices) {
       frozen->run->add_reference(*store_, epoch);
+      memtable_bytes_ += static_cast<int64_t>(frozen->run->table().bytes());
       view->frozen.push_back({frozen->run, slice.lo, slice.hi, slice.down, epoch});
     }
   };

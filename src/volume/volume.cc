@@ -202,6 +202,7 @@ Result<void> Volume::check_writable(const Batch& batch) {
 /// Refuses early what may not fit: everything in memory has to find a place, too.
 Result<void> Volume::admit(const Batch& batch) {
   CAW_TRY(check_writable(batch));
+  CAW_TRY(load_roots(batch));
   if (batch.essential) return {};
   for (int attempt = 0; attempt < 2; ++attempt) {
     const SpaceFigures space = store_->space();
@@ -209,9 +210,22 @@ Result<void> Volume::admit(const Batch& batch) {
     const uint64_t pending = 2 * (held + store_->dirty_bytes()) + (256U << 10);
     const uint64_t kept = space.used_blocks + space.reserve_blocks + blocks_for(pending);
     if (kept <= space.total_blocks) return {};
-    if (attempt == 0) CAW_TRY(sync());
+    if (attempt == 0) CAW_TRY(commit(/*force=*/true));
   }
   return fail(Code::no_space, 0, "Volume");
+}
+
+/// A tree whose root cannot be read takes no messages: they could never be absorbed.
+Result<void> Volume::load_roots(const Batch& batch) {
+  const Tree* last = nullptr;
+  for (const Batch::Op& op : batch.ops) {
+    if (op.tree.get() == last) continue;
+    last = op.tree.get();
+    const bool fresh = std::find(batch.new_trees.begin(), batch.new_trees.end(),
+                                 op.tree->root()) != batch.new_trees.end();
+    if (!fresh) CAW_TRY(load_root(*store_, core_of(op.tree)));
+  }
+  return {};
 }
 
 void Volume::activate(const TreeRef& tree) {
@@ -296,7 +310,7 @@ Result<BlobRef> Volume::write_blob(std::string_view raw_bytes) {
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::write_blob");
   auto blob = store_->write_blob(raw_bytes, SpaceClass::ordinary);
   if (blob || blob.error().code != Code::no_space) return blob;
-  CAW_TRY(sync());                      // what was freed becomes usable
+  CAW_TRY(commit(/*force=*/true));      // what was freed becomes usable
   return store_->write_blob(raw_bytes, SpaceClass::ordinary);
 }
 

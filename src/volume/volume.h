@@ -112,6 +112,7 @@ class Volume final : public Forest {
   Ref<Handle> handle_for(NodeId root);
   Result<void> check_writable(const Batch& batch);
   Result<void> admit(const Batch& batch);
+  Result<void> load_roots(const Batch& batch);
   void apply_locked(Batch& batch, NodeId cloned, Epoch epoch);
   void insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped);
   void activate(const TreeRef& tree);
@@ -127,6 +128,7 @@ class Volume final : public Forest {
   Result<bool> maintain_tree(const TreeRef& tree);
   bool may_drop(NodeId id);
   Result<void> checkpoint(bool clean);
+  Result<void> commit(bool force);
   void maintainer_loop();
   void checkpointer_loop();
   void throttle();
