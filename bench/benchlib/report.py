@@ -83,7 +83,7 @@ class Report:
             "name": self.name,
             "commit": _first_line(["git", "rev-parse", "--short", "HEAD"]),
             "date": datetime.date.today().isoformat(),
-            "machine": {"kernel": platform.release(), "cpu": _cpu(), "cpus": os.cpu_count(),
+            "machine": {"kernel": ".".join(platform.release().split(".")[:2]), "cpu": _cpu(), "cpus": os.cpu_count(),
                         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20},
             "arguments": self.arguments, "points": self.points, "notes": self.notes,
             "series": self.series,
