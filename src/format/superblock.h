@@ -48,7 +48,8 @@ struct TreeShape {
 bool shape_is_valid(const TreeShape& shape);
 
 /// Counters that outlive a crash: never handed out twice (Forest::draw).
-enum class Counter : uint8_t { node_id = 0, entry = 1, file = 2, domain = 3, chunk = 4 };
+enum class Counter : uint8_t { node_id = 0, entry = 1, file = 2, domain = 3, chunk = 4,
+                               change = 5 };
 inline constexpr size_t kCounters = 8;
 
 struct Superblock {

@@ -1,0 +1,196 @@
+// FileSystemImpl: the one FileSystem.  Its methods are spread over *.cc by subject.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fs/file_system.h"
+#include "fs/id_pool.h"
+#include "fs/inode.h"
+#include "fs/inode_numbers.h"
+#include "fs/inode_table.h"
+#include "fs/locks.h"
+#include "fs/open_files.h"
+#include "fs/topology.h"
+#include "schema/keys.h"
+#include "schema/records.h"
+
+namespace caw {
+
+/// For contents of unknown size: makes the flusher act soon.
+inline constexpr uint64_t kManyDeadBytes = uint64_t{1} << 30;
+/// Data of up to so many chunks are copied record by record; beyond, the file comes to own a tree.
+inline constexpr uint64_t kMaxCopiedChunks = 64;
+inline constexpr uint64_t kMaxCopiedFileBytes = 64 * 1024;   ///< of those, without blobs
+
+class FileSystemImpl final : public FileSystem {
+ public:
+  FileSystemImpl(Forest& forest, const FsOptions& options);
+  /// Reads the root, drops orphans.
+  Result<void> start();
+
+  Inode* root() override { return root_; }
+  Result<Entry> lookup(Inode& parent, std::string_view name) override;
+  void forget(Inode& inode, uint64_t lookups) override;
+  Result<Entry> create(Inode& parent, std::string_view name, uint32_t mode, uint32_t rdev,
+                       const Caller& caller) override;
+  Result<Entry> mkdir(Inode& parent, std::string_view name, uint32_t mode,
+                      const Caller& caller) override;
+  Result<Entry> symlink(Inode& parent, std::string_view name, std::string_view target,
+                        const Caller& caller) override;
+  Result<std::string> readlink(Inode& inode) override;
+  Result<void> unlink(Inode& parent, std::string_view name) override;
+  Result<void> rmdir(Inode& parent, std::string_view name) override;
+  Result<void> rename(Inode& from_parent, std::string_view from, Inode& to_parent,
+                      std::string_view to, RenameFlags flags) override;
+  Result<void> readdir(Inode& directory, uint64_t after,
+                       const std::function<bool(const DirectoryEntry&)>& emit) override;
+  Result<void> readdirplus(
+      Inode& directory, uint64_t after,
+      const std::function<bool(const DirectoryEntry&, const Entry&)>& emit) override;
+  Result<Attributes> getattr(Inode& inode) override;
+  Result<Attributes> setattr(Inode& inode, const SetAttributes& set, const Caller& caller) override;
+  Result<void> open_file(Inode& inode, bool for_write, bool truncate) override;
+  void release_file(Inode& inode, bool for_write) override;
+  Result<size_t> read(Inode& inode, uint64_t offset, std::span<char> out) override;
+  Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data) override;
+  Result<uint64_t> seek_data(Inode& inode, uint64_t offset, bool hole) override;
+  Result<void> fallocate(Inode& inode, uint32_t mode, uint64_t offset, uint64_t length) override;
+  Result<StatFs> statfs() override;
+  Result<void> sync() override;
+  std::vector<uint64_t> writers_below(Inode& source) override;
+  Result<Entry> clone(Inode& source, Inode& parent, std::string_view name,
+                      const Caller& caller) override;
+  Result<void> remove_tree(Inode& parent, std::string_view name, const Caller& caller) override;
+  Result<bool> same(Inode& a, Inode& b) override;
+
+ private:
+  using Hold = InodeHold;
+
+  // ---- inodes (inodes.cc)
+  Result<void> check_writable() const;
+  static Result<void> check_new_name(std::string_view name);
+  Timestamp now() { return options_.clock->now(); }
+  /// A stamp no change ever had.
+  uint64_t next_stamp() { return stamps_.next(); }
+  Result<std::optional<Dirent>> find_dirent(const Place& place, std::string_view name);
+  Result<InodeRecord> read_inode_record(const Spot& spot, Value* value = nullptr);
+  /// The inode in core, or none if there is no such record any more.
+  Result<Hold> load(Inode& parent, uint64_t entry);
+  /// Brings a record just read or written into core; none if it may be out of date.
+  Result<Hold> adopt(Inode& parent, uint64_t entry, const InodeRecord& record, NodeId tree,
+                     uint32_t evictions);
+  /// As adopt, and load if that gives none.
+  Result<Entry> adopt_new(Inode& parent, uint64_t entry, const InodeRecord& record, NodeId tree,
+                          uint32_t evictions);
+  /// Fails: not_found.
+  Result<Hold> find_child(Inode& parent, std::string_view name);
+  Result<uint64_t> ino_of(Inode& inode);
+  Result<Attributes> attributes_of(Inode& inode);
+  Result<Entry> entry_of(Hold hold);
+  /// Fields of a directory whose entries change now.
+  InodeFields touched(const Inode& directory);
+  Result<void> put_content(Batch& batch, const Inode& inode, const InodeFields& fields);
+  std::unique_ptr<Inode> make_fixed_inode(Inode* parent, uint64_t entry, TreeRef tree);
+  Result<void> drop_orphans();
+
+  // ---- names (names.cc)
+  struct NewEntry {
+    std::string_view name;
+    uint32_t mode = 0;
+    uint32_t rdev = 0;
+    std::string_view target;
+  };
+  Result<Entry> make_entry(Inode& parent, const NewEntry& what, const Caller& caller);
+  Result<void> remove_entry(Inode& parent, std::string_view name, bool directory);
+  Result<void> check_empty(const Inode& directory);
+  /// Fails with not_found and sets `changed` unless `name` still leads to `child` (null: nowhere).
+  Result<void> check_still(const Place& place, std::string_view name, const Inode* child,
+                           bool& changed);
+
+  // ---- moving and erasing records, in an attempt (moves.cc)
+  /// Erases the record and the data of a file, or the record of a directory.
+  Result<void> erase_records(Batch& batch, const Inode& inode);
+  void erase_chunks(Batch& batch, const Spot& data, uint64_t first, uint64_t old_size);
+  /// Sees to it that the contents can move with the record: few, or in a tree of their own.  Requires
+  /// an exclusive attempt; fails with tree_not_private if something changed.
+  Result<void> make_movable(Inode& inode, const Place& to, bool essential);
+  struct Destination {
+    Place place;
+    uint64_t domain = 0;      ///< of the directory
+    uint64_t entry = 0;
+    std::string_view name;
+  };
+  /// Requires: make_movable().
+  Result<void> move_records(Batch& batch, const Inode& inode, const InodeFields& fields,
+                            const Destination& to);
+  Result<void> copy_range(Batch& batch, const Spot& from, const Spot& to, bool erase);
+  Result<bool> is_small(const Spot& range, uint64_t& records_left, uint64_t& bytes_left);
+  Result<void> move_to_orphans(Batch& batch, Inode& inode, uint64_t entry);
+  void mark_removed(Inode& inode);
+  void mark_orphan(Inode& inode, uint64_t entry);
+  void reap_orphan(Inode& inode);
+  bool any_open_within(const Inode& inode) const;
+
+  // ---- rename (rename.cc)
+  struct Rename;
+  Result<void> try_rename(Rename& rename, Batch& batch);
+  Result<void> rename_within(Rename& rename, Batch& batch);
+  Result<void> rename_across(Rename& rename, Batch& batch);
+  Result<void> remove_replaced(Rename& rename, Batch& batch);
+  Result<void> put_new_name(Batch& batch, const Inode& inode, const InodeFields& fields,
+                            std::string_view name);
+  void finish_rename(Rename& rename);
+
+  // ---- data (data.cc, extents.cc)
+  struct Extent;
+  Result<std::vector<Extent>> plan_write(const Inode& inode, uint64_t offset, std::string_view data,
+                                         uint64_t old_size);
+  void cancel(const std::vector<Extent>& extents);
+  Result<void> read_chunks(const Spot& data, uint64_t offset, std::span<char> out);
+  void read_ahead(const Spot& data, uint64_t chunk, uint64_t size);
+  void note_read(Inode& inode);
+  Result<uint64_t> allocated_blocks(Inode& inode, uint64_t size);
+  Result<void> zero_range(Batch& batch, const Spot& data, uint64_t from, uint64_t to);
+  /// In an attempt: erases what lies beyond `size`.
+  void cut_data(Batch& batch, const Spot& data, uint64_t size, uint64_t old_size);
+
+  // ---- directories (directory.cc)
+  struct Listed;
+  Result<void> list(Inode& directory, uint64_t after,
+                    const std::function<Result<bool>(const Listed&)>& emit);
+  Result<bool> emit_dots(Inode& directory, uint64_t after,
+                         const std::function<bool(const DirectoryEntry&)>& emit);
+
+  // ---- clone, removal (clone.cc)
+  Result<void> check_clone_permission(const Inode& source, const Inode& parent,
+                                      const Caller& caller) const;
+  Result<void> check_removal_permission(const Inode& parent, Inode& child, const Caller& caller);
+  Result<bool> owns_all_below(Inode& directory, uint32_t uid);
+  Result<NodeId> clone_contents(Batch& batch, const Inode& source, const InodeRecord& record,
+                                const Destination& to);
+  Result<void> remove_contents(Batch& batch, Inode& directory, uint64_t orphan_entry);
+  struct Comparison;
+  Result<bool> same_contents(Comparison& comparison, const Place& a, const Place& b);
+
+  Forest& forest_;
+  const FsOptions options_;
+  InodeNumbers numbers_;
+  IdPool entries_;
+  IdPool files_;
+  IdPool stamps_;
+  std::unique_ptr<Inode> system_;
+  std::unique_ptr<Inode> orphans_;
+  Topology topology_;
+  InodeLocks locks_;
+  OpenFiles open_files_;
+  InodeTable table_;
+  Inode* root_ = nullptr;
+};
+
+}  // namespace caw
