@@ -51,6 +51,11 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   Maintainer maintainer(*store_, shape_, core);
   Result<void> result = maintainer.absorb(~Epoch{0});
   if (result && !handle.dying) result = maintainer.settle();
+  if (!result && result.error().code == Code::node_absent) {
+    const Result<ImageRef> root = store_->get(core.id);
+    const bool dropped = !root && root.error().code == Code::node_absent;
+    if (dropped) result = {};            // removed while it stood in the queue
+  }
   memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
   changed_ = true;
   if (!result) return std::unexpected(result.error());
