@@ -1,9 +1,14 @@
 // What every BlockDevice promises, held against each kind of device.
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -301,6 +306,42 @@ TEST(FileDevice, AnImageCutShorterFailsToRead) {
   const Result<void> batch = (*device)->read_batch(reads);
   EXPECT_EQ(batch.error().code, Code::device_read);
   EXPECT_EQ(batch.error().detail, 2U);
+}
+
+/// Makes io_uring_setup fail with EPERM for the calling thread, as many containers do.
+bool forbid_io_uring() {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{4, program};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+TEST(FileDevice, BatchesNeedNoIoUring) {
+  const TemporaryImage image(8 * kBlockSize);
+  auto device = open_file_device(image.path(), {});
+  ASSERT_TRUE(device);
+  bool forbidden = false;
+  const std::string data = filled(8, 9);
+  std::string found(data.size(), '?');
+  std::jthread([&] {
+    forbidden = forbid_io_uring();
+    if (!forbidden) return;
+    const std::span<const std::byte> from = as_bytes(data);
+    const WriteRequest writes[] = {{BlockAddr{0}, from.first(3 * kBlockSize)},
+                                   {BlockAddr{3}, from.subspan(3 * kBlockSize)}};
+    EXPECT_TRUE((*device)->write_batch(writes));
+    const std::span<std::byte> to{reinterpret_cast<std::byte*>(found.data()), found.size()};
+    const ReadRequest reads[] = {{BlockAddr{0}, to.first(kBlockSize)},
+                                 {BlockAddr{1}, to.subspan(kBlockSize)}};
+    EXPECT_TRUE((*device)->read_batch(reads));
+  }).join();
+  if (!forbidden) GTEST_SKIP() << "this host allows no system-call filter";
+  EXPECT_EQ(found, data);
 }
 
 TEST(MemoryImage, ClonesGoTheirOwnWay) {
