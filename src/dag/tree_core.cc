@@ -11,29 +11,26 @@ Result<Ref<const BlockImage>> FrozenRun::encode(NodeStore& store, const TreeShap
     if (image_) return image_;
   }
   ValueFolder folder(store, shape);
-  std::vector<BlobRef> folded;
   std::vector<BlobRef> written;
   SortedBlockBuilder builder;
   for (const RangeErase& range : table_.ranges()) builder.add_range_erase(range);
   for (const auto& [key, message] : table_.points()) {
-    if (message.kind != MessageKind::put || !folder.wants_fold(message.value)) {
+    // A value that has a blob is folded in its leaf: clones that read the table go on needing it.
+    if (message.kind != MessageKind::put || message.value.blob ||
+        !folder.wants_fold(message.value)) {
       builder.add(key, message);
       continue;
     }
     // Folding is an economy: where it fails (damaged blob, no space) the message stays as it is.
     Message copy = message;
     if (auto folding = folder.fold(copy.value); !folding) copy = message;
-    if (copy.value.blob && copy.value.blob != message.value.blob) written.push_back(copy.value.blob);
-    if (message.value.blob && copy.value.blob != message.value.blob) {
-      folded.push_back(message.value.blob);
-    }
+    if (copy.value.blob) written.push_back(copy.value.blob);
     builder.add(key, copy);
   }
   const bool owns = builder.owns_refs();
   std::lock_guard lock(mutex_);
   image_ = make_ref<const BlockImage>(NodeKind::run, builder.finish(), owns, max_seq_);
   new_blobs_ = std::move(written);
-  folded_blobs_ = std::move(folded);
   folder.release();
   return image_;
 }
@@ -43,7 +40,6 @@ void FrozenRun::publish(NodeStore& store) {
   if (published_) return;
   CAW_ASSERT(image_);
   for (const BlobRef& blob : new_blobs_) store.commit_blob(blob, epoch_);
-  for (const BlobRef& blob : folded_blobs_) store.add_blob_ref(blob, -1, epoch_);
   store.publish(id_, image_, epoch_);
   for (Epoch epoch : early_references_) store.add_node_ref(id_, +1, epoch);
   early_references_.clear();

@@ -53,7 +53,6 @@ class FrozenRun : public RefCounted {
   std::mutex mutex_;                        ///< guards what follows, for moments
   Ref<const BlockImage> image_;
   std::vector<BlobRef> new_blobs_;          ///< written by encode(), committed by publish()
-  std::vector<BlobRef> folded_blobs_;       ///< no longer referred to
   bool published_ = false;
   std::vector<Epoch> early_references_;     ///< taken before publish()
 };
