@@ -10,7 +10,10 @@ ValueFolder::~ValueFolder() {
 }
 
 void ValueFolder::commit(Epoch epoch) {
-  for (const BlobRef& blob : blobs_) store_.commit_blob(blob, epoch);
+  for (const BlobRef& blob : blobs_) {
+    store_.commit_blob(blob, epoch);
+    store_.add_blob_ref(blob, -1, epoch);   // born with a count of one; the image added its own
+  }
   blobs_.clear();
 }
 

@@ -25,7 +25,8 @@ class ValueFolder {
   /// The rule, from sizes alone.
   bool wants_fold(const Value& value) const;
 
-  /// Under the gate: the blobs are referred to from `epoch` on.
+  /// Under the gate: the blobs are referred to from `epoch` on, by images whose references the
+  /// caller adds (add_image_refs).
   void commit(Epoch epoch);
   /// The caller has taken over the blobs written so far.
   void release() { blobs_.clear(); }
