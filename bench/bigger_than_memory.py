@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A volume much bigger than its cache: 1,000,000 files and 8 GiB with cache=64M, the server in a memory
-cgroup of 512 MiB.  Filled, cloned, edited, scanned, verified; resident memory sampled; every operation
-timed.
+"""A volume much bigger than its cache: 1,000,000 files and 8 GiB with cache=64M, the server in a
+memory cgroup of 512 MiB.  Filled, cloned, edited, scanned, verified; resident memory sampled; every
+operation timed.
 """
 
 import argparse

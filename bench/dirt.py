@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The dirt test: 64 files of 4 MiB in 8 directories; in each round clone the last clone, write to every
-file of the new one, make it durable.  Latency and space per round; now and then cold sequential reads
-of the newest and the first clone against a fresh copy of the same data.
+"""The dirt test: 64 files of 4 MiB in 8 directories; in each round clone the last clone, write to
+every file of the new one, make it durable.  Latency and space per round; now and then cold
+sequential reads of the newest and the first clone against a fresh copy of the same data.
 
---rewrite 0 writes 16 bytes per file and round; --rewrite P writes P percent of the bytes of every file,
-in aligned 4 KiB pieces at random places.  --sweep runs several values of alpha.
+--rewrite 0 writes 16 bytes per file and round; --rewrite P writes P percent of the bytes of every
+file, in aligned 4 KiB pieces at random places.  --sweep runs several values of alpha.
 """
 
 import argparse
@@ -76,12 +76,6 @@ def cold_read(fs, top):
     return elapsed, read
 
 
-def best_of(fs, top, times):
-    """The fastest of some cold reads: disturbance only ever adds."""
-    reads = [cold_read(fs, top) for _ in range(times)]
-    return min(r[0] for r in reads), min(r[1] for r in reads)
-
-
 def probe(fs, first, newest, repeats):
     """Cold reads of first, newest and a fresh copy of newest; the copy is removed again."""
     fresh = fs.path("fresh")
@@ -122,7 +116,6 @@ def chain(fs, result, args, file_bytes, rounds, percent, label):
     fs.sync()
     rows, probes = [], []
     used_first = used = fs.used_bytes()
-    probed_away = 0
     for turn in range(1, rounds + 1):
         newest = fs.path(str(turn))
         nanoseconds = fs.clone(fs.path(str(turn - 1)), newest)
@@ -138,7 +131,6 @@ def chain(fs, result, args, file_bytes, rounds, percent, label):
                 row[5:7] = [figures[k][1] / figures["fresh"][1] for k in ("newest", "first")]
             probes.append(row)
             settle(fs, used)
-            probed_away += fs.used_bytes() - used
             used = fs.used_bytes()
         rows.append(row)
     points(fs, result, args, label, rows, probes, percent, file_bytes,
@@ -201,6 +193,13 @@ def curves(path, results):
                       ("cold read: first / fresh copy", first)])
 
 
+def shape_options(numerator, denominator):
+    """mkfs's options for this alpha, with the buffer that F * alpha * s <= B then asks for."""
+    buffer = 32 * 128 * 1024 * numerator // denominator
+    return ["--alpha-num", str(numerator), "--alpha-den", str(denominator),
+            "--buffer-bytes", str(buffer)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     mounts.add_arguments(parser)
@@ -208,9 +207,9 @@ def main():
     parser.add_argument("--file-mib", type=float, default=4)
     parser.add_argument("--rewrite", default="0", help="percentages, comma-separated")
     parser.add_argument("--probe-every", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=2, help="cold reads per probe; the best counts")
+    parser.add_argument("--repeats", type=int, default=2,
+                        help="cold reads per probe; the best counts")
     parser.add_argument("--sweep", default="", help="values of alpha, e.g. 1/16,1/8,1/6,1/4")
-    parser.add_argument("--alpha-option", default="--alpha", help="mkfs's option for alpha")
     parser.add_argument("--curves", help="write curves to this SVG and the rows beside it as CSV")
     args = parser.parse_args()
     file_bytes = mounts.scaled(int(args.file_mib * (1 << 20)), args.scale, 64 * 1024)
@@ -218,7 +217,8 @@ def main():
     result = report.Report("dirt", args)
     results = {}
     for alpha in args.sweep.split(",") if args.sweep else [""]:
-        options = {"mkfs_options": [args.alpha_option, alpha]} if alpha else {}
+        numerator, _, denominator = alpha.partition("/")
+        options = {"mkfs_options": shape_options(int(numerator), int(denominator))} if alpha else {}
         for percent in [int(p) for p in args.rewrite.split(",")]:
             label = "16 bytes" if percent == 0 else f"{percent} %"
             if alpha:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""cawfs beside btrfs (snapshot of a subvolume), XFS (cp --reflink), ext4 (cp) and overlay mounts, all on
-image files of the same disk: clone of a tree, removal of the clone, and the dirt test.
+"""cawfs beside btrfs (snapshot of a subvolume), XFS (cp --reflink), ext4 (cp) and overlay mounts,
+all on image files of the same disk: clone of a tree, removal of the clone, and the dirt test.
 
 The whole process is timed for everybody (`caw clone`, `cp -a --reflink=always`, `btrfs subvolume
 snapshot`, `mount -t overlay`), and the durable end of it by a sync afterwards.

@@ -52,7 +52,8 @@ class Report:
         self.points = []
         self.series = {}
         self.notes = []
-        self.arguments = {k: v for k, v in vars(args).items() if isinstance(v, (int, float, str, bool))}
+        self.arguments = {k: v for k, v in vars(args).items()
+                          if isinstance(v, (int, float, str, bool))}
 
     def point(self, name, value, unit="", at_most=None, at_least=None, equals=None, timed=False):
         ok = True
@@ -83,8 +84,10 @@ class Report:
             "name": self.name,
             "commit": _first_line(["git", "rev-parse", "--short", "HEAD"]),
             "date": datetime.date.today().isoformat(),
-            "machine": {"kernel": ".".join(platform.release().split(".")[:2]), "cpu": _cpu(), "cpus": os.cpu_count(),
-                        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20},
+            "machine": {"kernel": ".".join(platform.release().split(".")[:2]), "cpu": _cpu(),
+                        "cpus": os.cpu_count(),
+                        "memory_mib": os.sysconf("SC_PAGE_SIZE") *
+                        os.sysconf("SC_PHYS_PAGES") >> 20},
             "arguments": self.arguments, "points": self.points, "notes": self.notes,
             "series": self.series,
         }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Bad inputs: one clear sentence, the right exit code, nothing harmed.  And a flipped bit in any block: EIO
-on what it touches, never wrong data, everything else as before.
+"""Bad inputs: one clear sentence, the right exit code, nothing harmed.  And a flipped bit in any
+block: EIO on what it touches, never wrong data, everything else as before.
 """
 
 import argparse

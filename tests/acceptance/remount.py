@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""After a clean unmount and mount the manifests of all trees are equal to those before: path, type, mode,
-owner, size, mtime, link count, checksum and inode number.
+"""After a clean unmount and mount the manifests of all trees are equal to those before: path, type,
+mode, owner, size, mtime, link count, checksum and inode number.
 """
 
 import argparse
