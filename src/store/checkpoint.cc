@@ -301,6 +301,14 @@ Result<void> CheckpointWriter::finish(Seq seq, bool clean) {
   return {};
 }
 
+/// What the sealing epoch held belongs to the open one from now on.
+void NodeStoreImpl::give_up_sealing(Epoch epoch) {
+  images_.merge_into_next(epoch);
+  node_counts_.merge_into_next(epoch);
+  blob_counts_.merge_into_next(epoch);
+  sealing_epoch_ = 0;
+}
+
 Result<void> NodeStoreImpl::write_checkpoint(Seq seq, bool clean) {
   CAW_TRY(check_writable());
   const Epoch epoch = sealing_epoch_.load();
@@ -309,10 +317,7 @@ Result<void> NodeStoreImpl::write_checkpoint(Seq seq, bool clean) {
   CheckpointWriter writer(*this, epoch);
   const Result<void> prepared = writer.prepare();
   if (!prepared && is_want_of_space(prepared.error().code)) {
-    images_.merge_into_next(epoch);
-    node_counts_.merge_into_next(epoch);
-    blob_counts_.merge_into_next(epoch);
-    sealing_epoch_ = 0;
+    give_up_sealing(epoch);
     return prepared;
   }
   const Result<void> written = prepared ? writer.finish(seq, clean) : prepared;

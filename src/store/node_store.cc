@@ -16,6 +16,9 @@ namespace {
 constexpr std::array<uint64_t, kCounters> kSlack = {1U << 20, 1U << 20, 1U << 20, 1U << 16,
                                                     1U << 12, 1U << 12, 1U << 12, 1U << 12};
 
+/// Read together, about 1 MiB: a reader that wants one of them waits for no more than that.
+constexpr size_t kPrefetchBatch = 8;
+
 Result<void> write_superblock(BlockDevice& device, const Superblock& superblock, unsigned slot) {
   const AlignedBuffer block = encode_superblock(superblock);
   return device.write(BlockAddr{slot}, block.span());
@@ -202,11 +205,16 @@ void NodeStoreImpl::prefetch(std::span<const NodeId> ids) {
     if (images_.find(id, &image) == ImageCache::Found::missing) wanted.push_back(id);
   }
   if (wanted.empty()) return;
-  prefetcher_.submit([this, wanted = std::move(wanted)] { load_images(wanted); });
+  prefetcher_.submit([this, wanted = std::move(wanted)] {
+    const std::span<const NodeId> all(wanted);
+    for (size_t at = 0; at < all.size(); at += kPrefetchBatch) {
+      load_images(all.subspan(at, std::min(kPrefetchBatch, all.size() - at)));
+    }
+  });
 }
 
 /// One batch of reads; errors are left to the reader that wants the node.
-void NodeStoreImpl::load_images(const std::vector<NodeId>& ids) {
+void NodeStoreImpl::load_images(std::span<const NodeId> ids) {
   struct Item {
     NodeId id;
     NodeEntry entry;
@@ -268,6 +276,12 @@ Result<BlobRef> NodeStoreImpl::write_blob(std::string_view raw_bytes, SpaceClass
   CAW_TRY(check_writable());
   SealedBlob blob = seal_blob(raw_bytes, superblock_.compression);
   const uint64_t blocks = blob.ref.blocks();
+  if (space_class == SpaceClass::ordinary) {
+    // Dirty nodes were promised a place before this blob.
+    const SpaceFigures figures = space();
+    const uint64_t kept = figures.reserve_blocks + blocks_for(dirty_bytes());
+    if (figures.used_blocks + kept + blocks > figures.total_blocks) return fail(Code::no_space);
+  }
   blob.ref.addr = CAW_TRY(allocator_->reserve(blocks, space_class));
   const Result<void> written = device_->write(blob.ref.addr, blob.bytes.span());
   if (!written) {
@@ -322,11 +336,14 @@ Result<void> NodeStoreImpl::read_blob(const BlobRef& blob, uint32_t offset, std:
 void NodeStoreImpl::prefetch_blobs(std::span<const BlobRef> blobs) {
   if (blobs.empty()) return;
   prefetcher_.submit([this, wanted = std::vector<BlobRef>(blobs.begin(), blobs.end())] {
-    load_blobs(wanted);
+    const std::span<const BlobRef> all(wanted);
+    for (size_t at = 0; at < all.size(); at += kPrefetchBatch) {
+      load_blobs(all.subspan(at, std::min(kPrefetchBatch, all.size() - at)));
+    }
   });
 }
 
-void NodeStoreImpl::load_blobs(const std::vector<BlobRef>& blobs) {
+void NodeStoreImpl::load_blobs(std::span<const BlobRef> blobs) {
   struct Item {
     BlobRef blob;
     AlignedBuffer stored;
@@ -358,7 +375,8 @@ void NodeStoreImpl::load_blobs(const std::vector<BlobRef>& blobs) {
 Epoch NodeStoreImpl::begin_checkpoint() {
   const Epoch epoch = open_epoch_.load();
   if (failed()) return epoch;
-  CAW_ASSERT(sealing_epoch_ == 0);
+  CAW_ASSERT(sealing_epoch_ == 0 || !sealing_closed_);
+  if (sealing_epoch_ != 0) give_up_sealing(sealing_epoch_);
   sealing_closed_ = false;
   sealing_epoch_ = epoch;
   open_epoch_ = epoch + 1;

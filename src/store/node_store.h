@@ -115,8 +115,9 @@ class NodeStore {
 
   // ---- checkpoints: one at a time, by one thread
 
-  /// Closes the open epoch and returns its number.  Requires: exclusive gate held, no checkpoint
-  /// under way.
+  /// Closes the open epoch and returns its number.  Requires: exclusive gate held, no
+  /// write_checkpoint() under way.  If the one before was begun but never written (its preparation
+  /// failed), its changes are taken into this one first.
   virtual Epoch begin_checkpoint() = 0;
   /// Writes everything of the sealing epoch and makes it durable.  `seq` is the first operation
   /// not contained.  Fails: no_space, device_full (the sealing set went back into the open epoch;

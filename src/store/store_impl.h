@@ -90,10 +90,13 @@ class NodeStoreImpl final : public NodeStore {
   Result<std::optional<NodeEntry>> find_entry(NodeId id);
   Result<ImageRef> decode_image(NodeId id, const NodeEntry& entry, std::string_view stored);
   Result<ImageRef> load_image(NodeId id);
-  void load_images(const std::vector<NodeId>& ids);
+  void load_images(std::span<const NodeId> ids);
   Result<BlobDataRef> load_blob(const BlobRef& blob);
-  void load_blobs(const std::vector<BlobRef>& blobs);
+  void load_blobs(std::span<const BlobRef> blobs);
   void free_blob(BlockAddr addr, uint64_t blocks, Epoch epoch);
+
+  // ---- checkpoint.cc
+  void give_up_sealing(Epoch epoch);
 
   // ---- reclaim.cc
   Result<void> load_dead_batch();
