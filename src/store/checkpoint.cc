@@ -14,6 +14,9 @@ namespace {
 
 constexpr uint64_t kGroupBytes = 4U << 20;     ///< raw payload sealed and written in one piece
 
+/// Nodes smaller than this on average are copied together: one request instead of a thousand.
+constexpr uint64_t kJoinBelowBytes = 48U << 10;
+
 bool is_want_of_space(Code code) { return code == Code::no_space || code == Code::device_full; }
 
 std::string payload_of(const Image& image) {
@@ -118,6 +121,8 @@ Result<void> CheckpointWriter::settle_nodes() {
 Result<void> CheckpointWriter::drop_unwritten(NodeId id) {
   const ImageCache::State state = store_.images_.state(id);
   if (state.dropped || state.has_sealing || state.dirty != epoch_) return {};
+  const bool interior = state.image && state.image->kind() == NodeKind::interior;
+  if (interior && store_.may_drop_ && !store_.may_drop_(id)) return {};
   if (!store_.dead_.claim(id)) return {};
   const std::optional<NodeEntry> entry = CAW_TRY(store_.find_entry(id));
   store_.drop_node(id, state.image.get(), entry ? &*entry : nullptr, epoch_);
@@ -201,7 +206,7 @@ Result<void> CheckpointWriter::write_group(std::vector<Sealed>& group) {
   for (const Sealed& node : group) bytes += node.bytes.size();
   const bool contiguous = group.front().entry.addr + bytes / kBlockSize ==
                           group.back().entry.addr + group.back().entry.extent().blocks;
-  if (contiguous && group.size() > 1) {
+  if (contiguous && bytes < group.size() * kJoinBelowBytes) {
     AlignedBuffer joined(bytes);
     size_t at = 0;
     for (const Sealed& node : group) {

@@ -326,6 +326,33 @@ TEST_F(RandomForest, CountsAreExactAndSpaceReturnsToTheBaseline) {
   }
 }
 
+/// Each checkpoint moves deltas into the node table; a reader must not see them twice or not at all.
+TEST_F(ReclaimTest, CountsNeverWaverDuringCheckpoints) {
+  std::vector<NodeId> ids;
+  for (uint64_t i = 0; i < 3000; ++i) ids.push_back(publish_new(make_leaf(i, 10)));
+  checkpoint();
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> highest{1};     // count of each at most
+  std::thread reader([&] {
+    Random random(1);
+    std::map<NodeId, uint64_t> seen;
+    while (!stop) {
+      const NodeId id = ids[random.below(ids.size())];
+      const uint64_t now = count(id);
+      ASSERT_GE(now, seen[id]);
+      ASSERT_LE(now, highest.load());
+      seen[id] = now;
+    }
+  });
+  for (uint64_t round = 1; round <= 30; ++round) {
+    highest = round + 1;
+    for (const NodeId id : ids) add_ref(id, 1);
+    checkpoint();
+  }
+  stop = true;
+  reader.join();
+}
+
 TEST_F(ReclaimTest, RunsBesideWritersAndCheckpoints) {
   checkpoint();
   const uint64_t before = used();
