@@ -1,0 +1,39 @@
+#include "cli/volume_info.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "volume/volume.h"
+
+namespace caw {
+
+void fill_info(Volume& volume, caw_info& info) {
+  const Superblock& superblock = volume.store().superblock();
+  const VolumeFigures figures = volume.figures();
+  info.format_version = superblock.version;
+  std::copy(superblock.uuid.begin(), superblock.uuid.end(), info.uuid);
+  const size_t label_bytes = std::min(superblock.label.size(), sizeof info.label - 1);
+  std::memcpy(info.label, superblock.label.data(), label_bytes);
+  if (volume.store().failed()) info.flags |= CAW_INFO_READ_ONLY;
+
+  info.total_bytes = figures.space.total_bytes;
+  info.used_bytes = figures.space.used_bytes;
+  info.reserve_bytes = figures.space.reserve_bytes;
+  info.reclaiming_bytes = figures.space.reclaiming_bytes;
+
+  const StoreCounters& store = figures.store;
+  info.node_reads = store.node_reads;
+  info.node_read_bytes = store.node_read_bytes;
+  info.node_writes = store.node_writes;
+  info.node_write_bytes = store.node_write_bytes;
+  info.blob_reads = store.blob_reads;
+  info.blob_read_bytes = store.blob_read_bytes;
+  info.blob_writes = store.blob_writes;
+  info.blob_write_bytes = store.blob_write_bytes;
+  info.checkpoints = store.checkpoints;
+  info.cache_bytes = store.cache_bytes;
+  info.dirty_bytes = store.dirty_bytes;
+  info.dead_nodes = store.dead_nodes;
+}
+
+}  // namespace caw

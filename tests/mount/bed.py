@@ -1,0 +1,180 @@
+"""A cawfs volume of its own for each mounted test: made, mounted, taken away again, whatever fails.
+
+The program under test is $CAW.  Where volumes cannot be mounted (no /dev/fuse, not root), the tests
+end with exit code 77, which CTest shows as skipped.
+"""
+import hashlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+CAW = os.environ.get("CAW", "caw")
+SKIPPED = 77
+
+
+def run(*command, timeout=120):
+    """Runs a program to its end; returns it with returncode, stdout, stderr."""
+    return subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def caw(*arguments, **options):
+    return run(CAW, *arguments, **options)
+
+
+def ok(*arguments):
+    """A caw command that must succeed, without a word on stderr."""
+    done = caw(*arguments)
+    if done.returncode != 0 or done.stderr:
+        raise AssertionError(f"caw {arguments}: exit {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+class Bed:
+    """One image in a folder of its own, and where it is mounted."""
+
+    def __init__(self, size="512M", mkfs=()):
+        self.folder = tempfile.mkdtemp(prefix="caw-mount-")
+        self.image = os.path.join(self.folder, "volume.caw")
+        self.dir = os.path.join(self.folder, "mnt")
+        os.mkdir(self.dir)
+        ok("mkfs", "--size", size, *mkfs, self.image)
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def mount(self, *options):
+        ok("mount", *options, self.image, self.dir)
+
+    def umount(self):
+        ok("umount", self.dir)
+
+    def remount(self):
+        self.umount()
+        self.mount()
+
+    def info(self, path=None):
+        return json.loads(ok("info", "--json", path or self.dir))
+
+    def kill(self):
+        """The server ends at once, as in a crash, and its mount is taken away."""
+        pid = self.info()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        for _ in range(500):
+            if not os.path.exists(f"/proc/{pid}") or is_zombie(pid):
+                break
+            time.sleep(0.01)
+        run("umount", "-l", self.dir)
+
+    def destroy(self):
+        for _ in range(10):
+            if not is_mounted(self.dir):
+                break
+            if caw("umount", self.dir).returncode != 0:
+                run("umount", "-l", self.dir)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_zombie(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def is_mounted(directory):
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        return any(line.split()[4] == directory for line in table)
+
+
+class MountedTest(unittest.TestCase):
+    """Has self.bed, mounted, for the length of one test."""
+    mkfs = ()
+    mount = ()
+    size = "512M"
+
+    def setUp(self):
+        self.bed = Bed(self.size, self.mkfs)
+        self.addCleanup(self.bed.destroy)
+        self.bed.mount(*self.mount)
+
+    def path(self, *parts):
+        return self.bed.path(*parts)
+
+    def refused(self, errno_, call, *arguments):
+        with self.assertRaises(OSError) as caught:
+            call(*arguments)
+        self.assertEqual(os.strerror(caught.exception.errno), os.strerror(errno_))
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data if isinstance(data, bytes) else data.encode())
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def fill(root, files=200, seed=1):
+    """A tree with what trees have: depths, links, empty and larger files, modes, odd names."""
+    os.makedirs(root, exist_ok=True)
+    for index in range(files):
+        folder = os.path.join(root, f"d{index % 7}", f"e{index % 3}")
+        os.makedirs(folder, exist_ok=True)
+        block = hashlib.sha256(f"{seed}.{index}".encode()).digest()
+        length = (index * index * 37) % 90000 if index % 5 else 0
+        path = os.path.join(folder, f"file {index}")
+        write(path, (block * (length // 32 + 1))[:length])
+        os.chmod(path, 0o600 + index % 0o177)
+        os.utime(path, ns=(10**18 + index, 10**18 + 7 * index))
+    os.symlink("d0/e0", os.path.join(root, "link"))
+    os.symlink("nowhere", os.path.join(root, "d1", "dangling"))
+    os.mkfifo(os.path.join(root, "d2", "fifo"))
+    os.mkdir(os.path.join(root, "empty"))
+    os.chown(os.path.join(root, "empty"), 1234, 5678)
+    write(os.path.join(root, "n" * 255), "longest name")
+    with open(os.path.join(root, "sparse"), "wb") as file:
+        file.truncate(3 << 20)
+        file.seek(1 << 20)
+        file.write(b"island")
+
+
+def describe(path, numbers=False):
+    """One object of a tree as a tuple: type, mode, owner, size, times, links, contents."""
+    status = os.lstat(path)
+    fields = [stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_uid,
+              status.st_gid, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink]
+    if stat.S_ISREG(status.st_mode):
+        fields += [status.st_size, hashlib.sha256(read(path)).hexdigest()]
+    elif stat.S_ISLNK(status.st_mode):
+        fields.append(os.readlink(path))
+    if numbers:
+        fields.append(status.st_ino)
+    return tuple(fields)
+
+
+def manifest(root, numbers=False):
+    """path -> describe() of everything at and below `root`."""
+    out = {".": describe(root, numbers)}
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            out[os.path.relpath(path, root)] = describe(path, numbers)
+    return out
+
+
+def main():
+    if not os.path.exists("/dev/fuse") or os.geteuid() != 0:
+        print("skipped: mounting needs /dev/fuse and root")
+        sys.exit(SKIPPED)
+    unittest.main(verbosity=2)
