@@ -78,20 +78,73 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
     record.number = files_.next();
   }
   NodeId tree = kNoNode;
+  uint64_t detour = 0;
   const uint32_t evictions = parent.evictions.load(std::memory_order_acquire);
   CAW_TRY(topology_.mutate({contents_of(parent)}, {}, [&](Batch& batch) -> Result<void> {
     to.place = CAW_TRY(topology_.body(parent));
     CAW_TRY(topology_.record(source));   // fails if it was removed
     if (parent.orphan.load(std::memory_order_acquire)) return fail(Code::not_found, 0, "clone");
     if (CAW_TRY(find_dirent(to.place, name))) return fail(Code::exists, 0, "clone");
+    if (needs_detour(source, parent)) {
+      detour = entries_.next();
+      Destination aside = to;
+      aside.place = CAW_TRY(topology_.body(*orphans_));
+      aside.entry = detour;
+      tree = CAW_TRY(clone_contents(batch, source, record, aside));
+      return {};
+    }
+    detour = 0;
+    CAW_TRY(put_content(batch, parent, parent_fields));
     batch.put(to.place.tree, dirent_key(to.place.path, name),
               inline_value(encode_dirent({to.entry, source.type})));
-    CAW_TRY(put_content(batch, parent, parent_fields));
     tree = CAW_TRY(clone_contents(batch, source, record, to));
     return {};
   }));
+  if (detour != 0) {
+    CAW_TRY(hang_clone(parent, parent_fields, encode_inode(record), tree, to, detour));
+  }
   parent.store_fields(parent_fields);
   return adopt_new(parent, to.entry, record, tree, evictions);
+}
+
+/// A destination below the source, in a tree of its own: the clone comes to share that tree, so the
+/// new dirent may not be put into it in the same instant.  The clone is made among the orphans first.
+bool FileSystemImpl::needs_detour(const Inode& source, const Inode& parent) const {
+  if (!topology_.is_within(parent, source)) return false;
+  for (const Inode* at = &parent; at != &source; at = at->parent) {
+    if (at->tree) return true;
+  }
+  return false;
+}
+
+/// Moves a clone from among the orphans, where its entry is `detour`, to its name.
+Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent_fields,
+                                        const std::string& record, NodeId tree,
+                                        const Destination& to, uint64_t detour) {
+  const auto drop = [&](Batch& batch) -> Result<void> {
+    const Place aside = CAW_TRY(topology_.body(*orphans_));
+    batch.erase(aside.tree, record_key(aside.path, detour), 0);
+    return {};
+  };
+  const Result<void> hung =
+      topology_.mutate({contents_of(parent)}, {}, [&](Batch& batch) -> Result<void> {
+        const Place place = CAW_TRY(topology_.body(parent));
+        if (CAW_TRY(find_dirent(place, to.name))) return fail(Code::exists, 0, "clone");
+        batch.put(place.tree, dirent_key(place.path, to.name),
+                  inline_value(encode_dirent({to.entry, S_IFDIR})));
+        batch.put(place.tree, record_key(place.path, to.entry), inline_value(record, tree));
+        CAW_TRY(put_content(batch, parent, parent_fields));
+        CAW_TRY(drop(batch));
+        return forest_.apply(batch);
+      });
+  if (hung) return {};
+  ignore_error(topology_.mutate({}, {.essential = true},
+                                [&](Batch& batch) -> Result<void> {
+                                  CAW_TRY(drop(batch));
+                                  return forest_.apply(batch);
+                                }),
+               "the orphan is dropped when the volume is opened again");
+  return hung;
 }
 
 /// Puts `record` at `to` with the contents of `source` and applies the batch.  Returns the new tree.

@@ -174,6 +174,10 @@ class FileSystemImpl final : public FileSystem {
   Result<bool> owns_all_below(Inode& directory, uint32_t uid);
   Result<NodeId> clone_contents(Batch& batch, const Inode& source, const InodeRecord& record,
                                 const Destination& to);
+  bool needs_detour(const Inode& source, const Inode& parent) const;
+  Result<void> hang_clone(Inode& parent, const InodeFields& parent_fields,
+                          const std::string& record, NodeId tree, const Destination& to,
+                          uint64_t detour);
   Result<void> remove_contents(Batch& batch, Inode& directory, uint64_t orphan_entry);
   struct Comparison;
   Result<bool> same_contents(Comparison& comparison, const Place& a, const Place& b);
