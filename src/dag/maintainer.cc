@@ -93,6 +93,11 @@ Result<std::vector<size_t>> Maintainer::eligible_edges(const Interior& node, con
 }
 
 Result<bool> Maintainer::path_is_private(const std::vector<PathNode>& path) {
+  // A tree that was removed is on its way out (a count of zero is final), or dropped already.
+  if (CAW_TRY(store_.node_count(core_.id)) == 0) return false;
+  const Result<ImageRef> root = store_.get(core_.id);
+  if (!root && root.error().code == Code::node_absent) return false;
+  CAW_TRY(root);
   for (size_t i = 1; i < path.size(); ++i) {
     if (CAW_TRY(store_.node_count(path[i].id)) != 1) return false;
   }
