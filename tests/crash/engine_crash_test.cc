@@ -86,7 +86,9 @@ class CrashLife {
     history_.synced = {{0, 0}};
     ForestClient client(bed.forest());
     for (uint64_t i = 0; i < ops; ++i) {
-      if (i % 11 == 10) ASSERT_TRUE(bed.maintain());
+      if (i % 11 == 10) {
+        ASSERT_TRUE(bed.maintain());
+      }
       if (i % 17 == 16) {
         const size_t before = states_.size() - 1;
         ASSERT_TRUE(bed.forest().sync());

@@ -126,12 +126,13 @@ class Threads {
     must(ForestClient(bed_.forest()).apply({make}), "make_tree");
   }
 
-  void write(int w) {
+  void write(int writer) {
+    const auto w = static_cast<size_t>(writer);
     ForestClient client(bed_.forest());
-    const TreePath path{slot('W', w)};
+    const TreePath path{slot('W', writer)};
     for (uint32_t i = 1; i <= ops_; ++i) {
       begun_[w] = i;
-      must(client.apply(writer_op(seed_ + static_cast<uint64_t>(w), path, i)), "writer");
+      must(client.apply(writer_op(seed_ + w, path, i)), "writer");
       done_[w] = i;
     }
   }
@@ -178,9 +179,9 @@ class Threads {
         note = known->second;
         must(client.apply({a}), "clone of a clone");
       } else {
-        note.at_least = done_[note.writer];
+        note.at_least = done_[static_cast<size_t>(note.writer)];
         must(client.apply({a}), "clone");
-        note.at_most = begun_[note.writer];
+        note.at_most = begun_[static_cast<size_t>(note.writer)];
       }
       const auto edits = static_cast<uint32_t>(random.below(20));
       for (uint32_t i = note.edits; i < note.edits + edits; ++i) {

@@ -174,7 +174,10 @@ std::string ForestRunner::compare_scan(const Action& action) {
 
 std::string ForestRunner::check_all() {
   std::string text = compare_forest(bed_.forest(), model_);
-  return text.empty() ? bed_.check() : text;
+  if (text.empty()) text = bed_.check();
+  durable_ = model_;
+  since_.clear();
+  return text;
 }
 
 /// After a power cut the forest holds what it held after some op, none before the last sync.

@@ -22,7 +22,7 @@ class ForestBed {
   virtual Result<void> reopen() = 0;
   /// Opens what a power cut at this moment would have left.
   virtual Result<void> crash() = 0;
-  /// More to check when all is quiet; empty if all is well.
+  /// More to check, after which everything is durable; empty if all is well.
   virtual std::string check() { return {}; }
 };
 using BedMaker = std::function<std::unique_ptr<ForestBed>()>;

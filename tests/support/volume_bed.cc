@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/random.h"
+#include "check/check.h"
 
 namespace caw {
 
@@ -79,6 +80,25 @@ Result<void> VolumeBed::crash() {
   return open();
 }
 
-std::string VolumeBed::check() { return {}; }
+std::string VolumeBed::check() {
+  if (!options_.check_structure) return {};
+  if (std::string text = check_image(); !text.empty()) return "as it is: " + text;
+  if (const Result<void> done = volume_->sync(); !done) {
+    return "sync fails: " + done.error().to_string();
+  }
+  return check_image();
+}
+
+std::string VolumeBed::check_image() const {
+  const std::unique_ptr<BlockDevice> still = make_memory_device(image_->clone(), true);
+  const Result<CheckReport> report = check_volume(*still);
+  if (!report) return "check fails: " + report.error().to_string();
+  std::string text;
+  for (const Finding& finding : report->findings) {
+    text += (text.empty() ? "check finds: " : "; ") + finding.text + " (" +
+            std::to_string(finding.where) + ")";
+  }
+  return text;
+}
 
 }  // namespace caw

@@ -20,7 +20,7 @@ struct VolumeBedOptions {
   uint64_t cache_bytes = 1U << 20;
   Compression compression = Compression::lz4;
   bool background = false;
-  bool check_structure = true;           ///< close and let `check` count everything, in check()
+  bool check_structure = true;           ///< check() lets the checker count everything
   /// Stands between the engine and the memory; for recording and counting.
   std::function<std::unique_ptr<BlockDevice>(std::unique_ptr<BlockDevice>)> wrap;
 };
@@ -42,9 +42,11 @@ class VolumeBed final : public ForestBed {
   Result<void> maintain() override;
   Result<void> reopen() override;
   Result<void> crash() override;
+  /// What the checker finds wrong with the last checkpoint, and with one made now.
   std::string check() override;
 
  private:
+  std::string check_image() const;
   std::unique_ptr<BlockDevice> device();
 
   VolumeBedOptions options_;
