@@ -78,6 +78,7 @@ BitmapAllocator::BitmapAllocator(BlockDevice& device, const RegionGeometry& geom
 
 Result<void> BitmapAllocator::read_tables(const Superblock& superblock) {
   regions_.resize(geometry_.regions);
+  groups_.resize((geometry_.regions + kGroupRegions - 1) / kGroupRegions);
   AlignedBuffer buffer(size_t{geometry_.table_blocks} * kBlockSize);
   std::vector<ReadRequest> reads;
   for (uint32_t t = 0; t < geometry_.table_blocks; ++t) {
@@ -105,7 +106,8 @@ void BitmapAllocator::adopt_table(const RegionTableBlock& block) {
     const uint32_t index = block.index * kRegionsPerTableBlock + i;
     Region& region = regions_[index];
     region.checksum = entry.checksum;
-    region.free_blocks = region.durable_free = region.longest = entry.free_blocks;
+    region.free_blocks = region.durable_free = entry.free_blocks;
+    raise_longest(index, entry.free_blocks);
     region.slot = entry.slot;
     region.written = entry.written;
     free_blocks_ += entry.free_blocks;
@@ -297,12 +299,11 @@ Result<void> BitmapAllocator::write_tables(const std::vector<uint32_t>& dirty, E
     table_checksums_[blocks[i].index] = checksums[i];
   }
   const std::lock_guard<std::mutex> lock(mutex_);
+  size_t at = 0;   // both are in ascending order
   for (const uint32_t index : dirty) {
     Region& region = regions_[index];
-    const RegionTableBlock& block =
-        *std::find_if(blocks.begin(), blocks.end(), [&](const RegionTableBlock& candidate) {
-          return candidate.index == index / kRegionsPerTableBlock;
-        });
+    while (blocks[at].index != index / kRegionsPerTableBlock) ++at;
+    const RegionTableBlock& block = blocks[at];
     region.checksum = block.entries[index % kRegionsPerTableBlock].checksum;
     region.slot ^= 1U;
     region.written = true;

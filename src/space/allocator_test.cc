@@ -328,6 +328,41 @@ class AllocatorModel {
   std::map<Epoch, std::vector<Extent>> freed_;
 };
 
+TEST(Allocator, AChurnedVolumeStillHasLongRunsWhenItIsNearlyFull) {
+  const uint64_t blocks = 16 * kRegionBlocks;
+  HostModelDevice device(blocks);
+  Superblock superblock = make_volume(device, blocks);
+  const auto allocator = open_volume(device, superblock);
+  const uint64_t target = allocator->figures().total_blocks / 100 * 93;
+  Random random(3);
+  std::vector<Extent> live;
+  uint64_t used = 0, requests = 0, refused = 0;
+  for (Epoch epoch = 1; epoch <= 40; ++epoch) {
+    while (used < target) {
+      const uint64_t count = random.one_in(2) ? 32 : 1 + random.below(32);
+      const auto first = allocator->reserve(count, kOrdinary);
+      ++requests;
+      if (!first) {
+        ++refused;
+        ASSERT_LE(refused, 1 + requests / 100);
+        continue;
+      }
+      allocator->commit({*first, count}, epoch);
+      live.push_back({*first, count});
+      used += count;
+    }
+    for (size_t i = live.size() / 10; i > 0; --i) {
+      const size_t at = random.below(live.size());
+      allocator->free(live[at], epoch);
+      used -= live[at].blocks;
+      live[at] = live.back();
+      live.pop_back();
+    }
+    checkpoint(*allocator, epoch, superblock);
+    allocator->release_through(epoch);
+  }
+}
+
 TEST(Allocator, RandomWorkInOneSmallRegion) {
   AllocatorModel(5000, 11, 4096).run(5000);
 }

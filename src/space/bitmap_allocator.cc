@@ -7,6 +7,8 @@
 namespace caw {
 namespace {
 constexpr const char* kWhere = "allocator";
+/// Runs of at least this are taken as they come, so that what is written together lies together.
+constexpr uint32_t kLongRunBlocks = 256;
 }  // namespace
 
 Result<BlockAddr> BitmapAllocator::reserve(uint64_t blocks, SpaceClass space_class) {
@@ -103,7 +105,7 @@ Result<BitmapAllocator::Spot> BitmapAllocator::take(Lock& lock, uint32_t blocks)
       if (advance(own, blocks, &found)) return found;
       continue;   // the region was left
     }
-    const uint32_t index = pick_region(own, blocks, other.region);
+    const uint32_t index = pick_region(blocks, other.region);
     if (index == kNone) {
       if (other.region == kNone) return fail(Code::no_space, blocks, kWhere);
       if (advance(other, blocks, &found)) return found;
@@ -115,57 +117,87 @@ Result<BitmapAllocator::Spot> BitmapAllocator::take(Lock& lock, uint32_t blocks)
     }
     raise_high_water(index + 1);
     regions_[index].longest = 0;
-    own.region = index;
-    own.next_region = index + 1;
-    own.at = geometry_.fixed_blocks(index);
-    own.longest_skipped = 0;
+    own = {index, geometry_.fixed_blocks(index), 0};
   }
 }
 
-/// Takes the next run from the cursor's region; leaves the region if there is none.
+/// Takes the run that fits best among the next few in the cursor's region; leaves the region if
+/// there is none at all.
 bool BitmapAllocator::advance(Cursor& cursor, uint32_t blocks, Spot* found) {
-  Region& region = regions_[cursor.region];
-  const ClearRun run = find_clear_run(region.bits->used(), cursor.at,
-                                      geometry_.size_blocks(cursor.region), blocks);
+  const RegionBits& used = regions_[cursor.region].bits->used();
+  const uint32_t limit = geometry_.size_blocks(cursor.region);
+  const ClearRun run = find_clear_run(used, cursor.at, limit, blocks);
   cursor.longest_skipped = std::max(cursor.longest_skipped, run.longest_skipped);
   cursor.at = run.first;
-  if (run.first == geometry_.size_blocks(cursor.region)) {
+  if (run.first == limit) {
     leave(cursor);
     return false;
   }
-  *found = {cursor.region, run.first};
+  uint32_t best = run.first;
+  uint32_t best_blocks = kLongRunBlocks;
+  uint32_t at = run.first;
+  for (uint32_t tries = lookahead(); tries > 0 && at < limit; --tries) {
+    const uint32_t end = find_set(used, at, std::min(limit, at + kLongRunBlocks));
+    const uint32_t size = end - at;
+    if (size >= blocks && size < best_blocks) {
+      best = at;
+      best_blocks = size;
+    }
+    if (size == blocks || size == kLongRunBlocks) break;
+    at = find_clear(used, end, limit);
+  }
+  *found = {cursor.region, best};
   mark_used(*found, blocks);
-  cursor.at += blocks;
+  if (best == cursor.at) cursor.at += blocks;
   return true;
 }
 
+/// How many runs to compare: the fuller the volume, the more it pays to keep long runs whole.
+uint32_t BitmapAllocator::lookahead() const {
+  if (free_blocks_ >= total_blocks_ / 4) return 8;
+  if (free_blocks_ >= total_blocks_ / 10) return 64;
+  return 256;
+}
+
 void BitmapAllocator::leave(Cursor& cursor) {
-  Region& region = regions_[cursor.region];
-  region.longest =
-      static_cast<uint16_t>(std::max<uint32_t>(region.longest, cursor.longest_skipped));
+  raise_longest(cursor.region, cursor.longest_skipped);
   cursor.region = kNone;
 }
 
-/// A region other than `exclude` that may hold `blocks`, or kNone.
-uint32_t BitmapAllocator::pick_region(const Cursor& cursor, uint32_t blocks,
-                                      uint32_t exclude) const {
-  uint32_t any = kNone;
-  const bool fresh = high_water_ < geometry_.regions;
-  if (roomy_ > 0 || !fresh) {
-    for (uint32_t i = 0; i < high_water_; ++i) {
-      uint32_t index = cursor.next_region + i;
-      if (index >= high_water_) index -= high_water_;
-      if (index >= high_water_) index %= high_water_;
-      if (index == exclude || regions_[index].longest < blocks) continue;
-      if (is_roomy(index)) return index;
-      if (any == kNone) any = index;
-      if (roomy_ == 0) break;
-    }
+void BitmapAllocator::raise_longest(uint32_t index, uint32_t run) {
+  const auto longest = static_cast<uint16_t>(run);
+  regions_[index].longest = std::max(regions_[index].longest, longest);
+  Group& group = groups_[index / kGroupRegions];
+  group.longest = std::max(group.longest, longest);
+}
+
+/// A region other than `exclude` that may hold `blocks`, or kNone.  The lowest is best: that leaves
+/// fewer and longer free runs than going round.
+uint32_t BitmapAllocator::pick_region(uint32_t blocks, uint32_t exclude) {
+  if (roomy_ > 0) {
+    const uint32_t index = find_region(blocks, exclude, true);
+    if (index != kNone) return index;
   }
-  if (fresh && regions_[high_water_].longest >= blocks) return high_water_;
-  if (any != kNone) return any;
-  for (uint32_t index = 0; index < geometry_.regions; ++index) {
-    if (index != exclude && regions_[index].longest >= blocks) return index;
+  if (high_water_ < geometry_.regions && regions_[high_water_].longest >= blocks) {
+    return high_water_;
+  }
+  return find_region(blocks, exclude, false);
+}
+
+/// `roomy_only`: among those touched before and at least a quarter free.
+uint32_t BitmapAllocator::find_region(uint32_t blocks, uint32_t exclude, bool roomy_only) {
+  for (uint32_t g = 0; g < groups_.size(); ++g) {
+    Group& group = groups_[g];
+    if (group.longest < blocks || (roomy_only && group.roomy == 0)) continue;
+    const uint32_t end = std::min(geometry_.regions, (g + 1) * kGroupRegions);
+    uint16_t longest = 0;
+    for (uint32_t index = g * kGroupRegions; index < end; ++index) {
+      longest = std::max(longest, regions_[index].longest);
+      if (index == exclude || regions_[index].longest < blocks) continue;
+      if (roomy_only && (index >= high_water_ || !is_roomy(index))) continue;
+      return index;
+    }
+    group.longest = longest;
   }
   return kNone;
 }
@@ -174,23 +206,29 @@ bool BitmapAllocator::is_roomy(uint32_t index) const {
   return regions_[index].free_blocks * 4U >= geometry_.usable_blocks(index);
 }
 
+void BitmapAllocator::count_roomy(uint32_t index, int change) {
+  if (index >= high_water_ || !is_roomy(index)) return;
+  roomy_ += static_cast<uint32_t>(change);
+  groups_[index / kGroupRegions].roomy += static_cast<uint32_t>(change);
+}
+
 void BitmapAllocator::raise_high_water(uint32_t regions) {
-  for (; high_water_ < regions; ++high_water_) {
-    if (is_roomy(high_water_)) ++roomy_;
+  while (high_water_ < regions) {
+    ++high_water_;
+    count_roomy(high_water_ - 1, +1);
   }
 }
 
-void BitmapAllocator::set_free_blocks(Region& region, uint32_t index, uint32_t free_blocks) {
-  const bool counted = index < high_water_;
-  if (counted && is_roomy(index)) --roomy_;
-  region.free_blocks = static_cast<uint16_t>(free_blocks);
-  if (counted && is_roomy(index)) ++roomy_;
+void BitmapAllocator::set_free_blocks(uint32_t index, uint32_t free_blocks) {
+  count_roomy(index, -1);
+  regions_[index].free_blocks = static_cast<uint16_t>(free_blocks);
+  count_roomy(index, +1);
 }
 
 void BitmapAllocator::mark_used(Spot spot, uint32_t blocks) {
   Region& region = regions_[spot.region];
   set_bits(region.bits->used(), spot.first, blocks);
-  set_free_blocks(region, spot.region, region.free_blocks - blocks);
+  set_free_blocks(spot.region, region.free_blocks - blocks);
   region.outstanding += blocks;
   for (uint32_t at = spot.first; at < spot.first + blocks;) {
     const uint32_t end = std::min(spot.first + blocks, (at / kZoneBlocks + 1) * kZoneBlocks);
@@ -205,7 +243,7 @@ void BitmapAllocator::mark_clear(Spot spot, uint32_t blocks) {
   Region& region = regions_[spot.region];
   RegionBits& used = region.bits->used();
   clear_bits(used, spot.first, blocks);
-  set_free_blocks(region, spot.region, region.free_blocks + blocks);
+  set_free_blocks(spot.region, region.free_blocks + blocks);
   region.outstanding -= blocks;
   for (uint32_t at = spot.first; at < spot.first + blocks;) {
     const uint32_t end = std::min(spot.first + blocks, (at / kZoneBlocks + 1) * kZoneBlocks);
@@ -215,7 +253,7 @@ void BitmapAllocator::mark_clear(Spot spot, uint32_t blocks) {
   }
   const uint32_t run = find_set(used, spot.first, geometry_.size_blocks(spot.region)) -
                        clear_run_begin(used, spot.first);
-  region.longest = static_cast<uint16_t>(std::max<uint32_t>(region.longest, run));
+  raise_longest(spot.region, run);
 }
 
 }  // namespace caw

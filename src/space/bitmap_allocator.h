@@ -8,10 +8,12 @@
 // has used == durable == its block on disk and may be dropped from memory.
 //
 // Where blocks are taken.  Two cursors, one for requests of at most kSmallBlocks, go forward
-// through one region each; a region left behind remembers its longest clear run, so it is not
-// scanned again for what it cannot hold.  The next region is one that was touched before and is at
-// least a quarter free, else a fresh one, else any that has room: the image grows on the host only
-// when what it has is well used.
+// through one region each.  Of the next few free runs a request gets the one that fits best; the
+// fuller the volume, the more are compared (without that a volume that is 90% full and churned has
+// no run of 32 blocks left).  A region left behind remembers its longest clear run, so it is not
+// scanned again for what it cannot hold.  The next region is the lowest that was touched before and
+// is at least a quarter free, else a fresh one, else the lowest that has room: the image grows on
+// the host only when what it has is well used.
 //
 // Host backing.  Space is made sure of on the host in zones of kZoneBlocks before anything in them
 // is given out, and for ordinary requests always `reserve` blocks ahead, so that essential ones
@@ -59,6 +61,7 @@ class BitmapAllocator final : public Allocator {
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;
+  static constexpr uint32_t kGroupRegions = 256;
   static constexpr uint32_t kZones = kRegionBlocks / kZoneBlocks;
   using Lock = std::unique_lock<std::mutex>;
 
@@ -88,9 +91,14 @@ class BitmapAllocator final : public Allocator {
 
   struct Cursor {
     uint32_t region = kNone;
-    uint32_t next_region = 0;        ///< where to look for another
     uint32_t at = 0;
     uint32_t longest_skipped = 0;
+  };
+
+  /// What to know of kGroupRegions regions without looking at them.
+  struct Group {
+    uint16_t longest = 0;            ///< none of them has a higher `longest`
+    uint32_t roomy = 0;              ///< how many below high_water_ are at least a quarter free
   };
 
   /// A place inside a region.
@@ -113,10 +121,14 @@ class BitmapAllocator final : public Allocator {
   Result<Spot> take(Lock& lock, uint32_t blocks);
   bool advance(Cursor& cursor, uint32_t blocks, Spot* found);
   void leave(Cursor& cursor);
-  uint32_t pick_region(const Cursor& cursor, uint32_t blocks, uint32_t exclude) const;
+  uint32_t lookahead() const;
+  void raise_longest(uint32_t index, uint32_t run);
+  uint32_t pick_region(uint32_t blocks, uint32_t exclude);
+  uint32_t find_region(uint32_t blocks, uint32_t exclude, bool roomy_only);
+  void count_roomy(uint32_t index, int change);
   void mark_used(Spot spot, uint32_t blocks);
   void mark_clear(Spot spot, uint32_t blocks);
-  void set_free_blocks(Region& region, uint32_t index, uint32_t free_blocks);
+  void set_free_blocks(uint32_t index, uint32_t free_blocks);
   void raise_high_water(uint32_t regions);
   bool is_roomy(uint32_t index) const;
   static Spot spot_of(uint64_t first) {
@@ -161,8 +173,9 @@ class BitmapAllocator final : public Allocator {
 
   mutable std::mutex mutex_;
   std::vector<Region> regions_;
+  std::vector<Group> groups_;
   uint32_t high_water_ = 0;          ///< regions from here on were never touched
-  uint32_t roomy_ = 0;               ///< regions below high_water_ at least a quarter free
+  uint32_t roomy_ = 0;               ///< sum over groups_
   uint64_t free_blocks_ = 0;         ///< not claimed by any request
   uint64_t backed_free_ = 0;         ///< clear bits of `used` in backed zones
   uint64_t unbacked_free_ = 0;       ///< clear bits of `used` elsewhere

@@ -171,6 +171,7 @@ void BitmapAllocator::discard_free_zones(Lock& lock, std::vector<uint32_t>& zone
         free_blocks_ < reserve_blocks_ + kDiscardMarginBlocks + size) {
       continue;
     }
+    back_next_ = std::min(back_next_, index);
     const Spot spot{index, begin};
     mark_used(spot, size);
     free_blocks_ -= size;
