@@ -66,10 +66,16 @@ class MountedFileSystem:
     def path(self, *parts):
         return os.path.join(self.root, *parts)
 
-    def make_image(self):
-        os.makedirs(self.root, exist_ok=True)
+    def clear_away(self):
+        """What an earlier run that failed may have left."""
+        while os.path.ismount(self.root):
+            run(["umount", "-l", self.root])
         if os.path.exists(self.image):
             os.unlink(self.image)
+
+    def make_image(self):
+        self.clear_away()
+        os.makedirs(self.root, exist_ok=True)
         with open(self.image, "wb"):
             pass
         run(["truncate", "-s", self.size, self.image])
@@ -136,9 +142,8 @@ class CawMount(MountedFileSystem):
         self.parents = {}
 
     def start(self):
+        self.clear_away()
         os.makedirs(self.root, exist_ok=True)
-        if os.path.exists(self.image):
-            os.unlink(self.image)
         run([self.caw, "mkfs", "--size", self.size, *self.mkfs_options, self.image])
         self.mount()
 

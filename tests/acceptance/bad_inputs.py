@@ -49,8 +49,7 @@ class Cases:
         done = self.caw_run(*words, prefix=prefix)
         lines = [l for l in done.stderr.strip().split("\n") if l]
         sentence = bool(lines) and lines[0].startswith("caw") and ":" in lines[0]
-        # Wrong usage may add a hint where to find help.
-        few = len(lines) == 1 or (code == 2 and len(lines) <= 3)
+        few = len(lines) == 1
         ok = done.returncode == code and sentence and few
         if os.path.ismount(self.mnt):
             self.caw_run("umount", self.mnt)
@@ -239,7 +238,11 @@ def surroundings(cases):
                               'exec "$@"', "sh"])
     cases.refused("a mount point that is a file", ["mount", image, image], unharmed=image)
     cases.refused("a missing mount point", ["mount", image, cases.path("nowhere")], unharmed=image)
-    for name, words in (("no command", []), ("an unknown command", ["frobnicate"]),
+    done = cases.caw_run()
+    cases.result.point("no command: usage on stderr, exit 2",
+                       done.returncode == 2 and done.stderr.lower().startswith("usage"),
+                       equals=True)
+    for name, words in (("an unknown command", ["frobnicate"]),
                         ("mount without arguments", ["mount"]),
                         ("an unknown option", ["mount", "--frobnicate", image, cases.mnt]),
                         ("an unknown mount option", ["mount", "-o", "frob=1", image, cases.mnt]),
