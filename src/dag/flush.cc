@@ -220,13 +220,15 @@ void Maintainer::finish_flush(Interior& node, const std::vector<LoadedRun>& runs
   load.edges[measured] = {};
   for (size_t r = 0; r < runs.size(); ++r) {
     load.per_run[r][measured] = 0;
-    for (RunRef& run : node.runs) {
-      if (run.run != runs[r].ref.run || run.pos != runs[r].ref.pos) continue;
-      // What is exactly known replaces the estimate.
-      uint64_t left = 0;
-      for (uint64_t weight : load.per_run[r]) left += weight;
+    // What is exactly known replaces the estimate; a run with nothing pending goes.
+    uint64_t left = 0;
+    for (uint64_t weight : load.per_run[r]) left += weight;
+    std::erase_if(node.runs, [&](RunRef& run) {
+      if (run.run != runs[r].ref.run || run.pos != runs[r].ref.pos) return false;
       run.weight = left;
-    }
+      if (left == 0) change.counts.emplace_back(run.run, -1);
+      return left == 0;
+    });
   }
   for (const LoadedRun& run : runs) {
     if (run.ref.run == kNoNode) trim_inline(node, run, change);

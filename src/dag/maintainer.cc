@@ -11,6 +11,17 @@ namespace {
 constexpr size_t kTier = 4;                 // runs of like size that are merged together
 constexpr uint32_t kInteriorCopyBytes = 4096;
 
+/// True if some run has been flushed to one of its edges but not to all.
+bool has_flushed_parts(const Interior& node) {
+  for (const RunRef& run : node.runs) {
+    for (size_t i = 0; i < node.edges.size(); ++i) {
+      const bool overlaps = run.lo < edge_end(node, i) && node.edges[i].lo < run.hi;
+      if (overlaps && node.edges[i].applied_pos >= run.pos) return true;
+    }
+  }
+  return false;
+}
+
 uint64_t total_weight(const Interior& node, const InteriorImage& image) {
   uint64_t total = block_weight(image.inline_block());
   for (const RunRef& run : node.runs) total += run.weight;
@@ -47,6 +58,8 @@ Result<bool> Maintainer::relieve(std::vector<PathNode>& path) {
   std::vector<LoadedRun> runs = CAW_TRY(load_runs(store_, image));
   NodeLoad load = measure_load(image->node(), runs);
   if (load.weight <= shape_.buffer_bytes) return compact_runs(path);
+  // Mostly dead bytes: something large was removed, and its space is waited for.
+  const bool removing = load.weight / 4 > load.bytes;
   bool flushed = false;
   for (size_t measured : CAW_TRY(eligible_edges(image->node(), load))) {
     if (load.weight <= uint64_t{shape_.buffer_bytes} * 3 / 4) break;
@@ -59,7 +72,12 @@ Result<bool> Maintainer::relieve(std::vector<PathNode>& path) {
     flushed = true;
     if (now_too_wide(path)) break;
   }
-  return flushed ? Result<bool>(true) : compact_runs(path);
+  if (!flushed) return compact_runs(path);
+  // Runs hold on to what their flushed messages refer to until they are written anew.
+  if (removing && has_flushed_parts(path.back().image->node())) {
+    CAW_TRY(merge_newest(path, 0, path.back().image->node().runs.size()));
+  }
+  return true;
 }
 
 bool Maintainer::now_too_wide(const std::vector<PathNode>& path) const {
