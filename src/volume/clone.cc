@@ -1,6 +1,7 @@
 // Volume: the clone.  What is read is read before the gate is closed; under it only pointers move.
 #include <algorithm>
 
+#include "dag/maintainer.h"
 #include "dag/restrict.h"
 #include "volume/tree_handle.h"
 #include "volume/volume.h"
@@ -145,25 +146,41 @@ Result<bool> Volume::try_clone(const TreeRef& source, std::span<const ClonePrefi
   }
   if (!(core.view->root == root) || !restriction->current()) return false;
   const Epoch epoch = store_->open_epoch();
+  if (!core.view->frozen.empty() && core.view->frozen.back().epoch < epoch) return false;
   clone_locked(core, prefixes, *restriction, id, epoch);
   generation_.fetch_add(1, std::memory_order_release);
   apply_locked(then, id, epoch);
   return true;
 }
 
+/// What a cut sealed goes into the source's root first, in its own epoch: absorbing it drops
+/// references, perhaps the last ones of that epoch, and a clone of the next epoch may not count
+/// on what is gone then.  Requires: core.maintenance held.
+Result<void> Volume::absorb_cut(TreeCore& core) {
+  Maintainer maintainer(*store_, shape_, core);
+  const Result<void> absorbed = maintainer.absorb(store_->open_epoch() - 1);
+  memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
+  return absorbed;
+}
+
 Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> prefixes, NodeId id,
                            Batch& then) {
   CAW_TRY(admit(then));
+  TreeCore& core = core_of(source);
   for (int attempt = 0; attempt < 8; ++attempt) {
+    const Ref<TreeView> view = core.current_view();
+    if (!view->frozen.empty() && view->frozen.back().epoch < store_->open_epoch()) {
+      std::lock_guard lock(core.maintenance);
+      CAW_TRY(absorb_cut(core));
+    }
     if (CAW_TRY(try_clone(source, prefixes, id, then))) {
       ++clones_;
       return {};
     }
   }
   // Maintenance keeps changing the path: exclude it for once.
-  std::lock_guard lock(core_of(source).maintenance);
-  while (!CAW_TRY(try_clone(source, prefixes, id, then))) {
-  }
+  std::lock_guard lock(core.maintenance);
+  while (!CAW_TRY(try_clone(source, prefixes, id, then))) CAW_TRY(absorb_cut(core));
   ++clones_;
   return {};
 }
