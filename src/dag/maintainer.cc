@@ -36,6 +36,15 @@ Result<void> Maintainer::settle() {
   return settle_node(path);
 }
 
+Result<void> Maintainer::gather() {
+  CAW_TRY(absorb(~Epoch{0}));
+  std::vector<PathNode> path;
+  path.push_back({core_.id, CAW_TRY(load_root(store_, core_))});
+  while (CAW_TRY(merge_runs(path))) {
+  }
+  return {};
+}
+
 /// Requires: path.back() is private.  Leaves path.back().image current.
 Result<void> Maintainer::settle_node(std::vector<PathNode>& path) {
   while (true) {

@@ -27,6 +27,8 @@ class Maintainer {
   Result<void> absorb(Epoch through);
   /// Merges, flushes and splits until no node that was touched is over its capacity.
   Result<void> settle();
+  /// Absorbs all sealed runs and merges small runs of the root; flushes nothing.
+  Result<void> gather();
   /// Memtable bytes absorbed so far.
   uint64_t absorbed_bytes() const { return absorbed_bytes_; }
 

@@ -9,6 +9,8 @@
 namespace caw {
 namespace {
 
+constexpr size_t kSealedHandedOn = 4;   // sealed runs a clone may inherit unabsorbed
+
 /// Part of a memtable as the clone will see it: bounds and translation in the clone's coordinates.
 struct Slice {
   const Memtable* table = nullptr;
@@ -163,10 +165,23 @@ Result<void> Volume::absorb_cut(TreeCore& core) {
   return absorbed;
 }
 
+/// A chain of clones made faster than maintenance would hand on ever more small sealed runs, for
+/// each of them to merge by itself.  So few are merged, once, before they are shared.
+Result<void> Volume::gather_sealed(TreeCore& core) {
+  if (core.current_view()->frozen.size() < kSealedHandedOn) return {};
+  std::unique_lock lock(core.maintenance, std::try_to_lock);
+  if (!lock.owns_lock()) return {};
+  Maintainer maintainer(*store_, shape_, core);
+  const Result<void> gathered = maintainer.gather();
+  memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
+  return gathered;
+}
+
 Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> prefixes, NodeId id,
                            Batch& then) {
   CAW_TRY(admit(then));
   TreeCore& core = core_of(source);
+  CAW_TRY(gather_sealed(core));
   for (int attempt = 0; attempt < 8; ++attempt) {
     const Ref<TreeView> view = core.current_view();
     if (!view->frozen.empty() && view->frozen.back().epoch < store_->open_epoch()) {

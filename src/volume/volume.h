@@ -119,6 +119,7 @@ class Volume final : public Forest {
 
   // clone.cc
   Result<void> absorb_cut(TreeCore& core);
+  Result<void> gather_sealed(TreeCore& core);
   Result<bool> try_clone(const TreeRef& source, std::span<const ClonePrefix> prefixes, NodeId id,
                          Batch& then);
   void clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixes,
