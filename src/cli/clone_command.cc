@@ -61,6 +61,8 @@ int fail_source(const char* path, int sys_errno) {
       return complain("clone", path, "no such file or directory", "check the name");
     case EACCES:
       return complain("clone", path, "permission denied", "you must be able to read it");
+    case EINVAL:
+      return complain("clone", path, "neither a directory nor a regular file", "use cp -a for it");
     case ENOTCONN:
       return complain("clone", path, "its file system's server is gone",
                       "unmount it (caw umount) and mount it again");
@@ -110,15 +112,18 @@ int fail_clone(const char* source, const char* destination, int sys_errno) {
     case ESTALE:
       return complain("clone", source, "was removed meanwhile", "check the name");
     case EINVAL:
-      return complain("clone", source, "neither a directory nor a regular file",
-                      "use cp -a for it");
+      return fail_source(source, sys_errno);
     default:
       return say(errno_text(sys_errno));
   }
 }
 
-/// The descriptor and token of `path`.  Returns 0 or an errno.
+/// The descriptor and token of `path`.  Returns 0 or an errno; EINVAL for what cannot be a source,
+/// which is not opened (a device might do something).
 int take_token(const char* path, Descriptor& fd, caw_token& token) {
+  struct stat status {};
+  if (stat(path, &status) != 0) return errno;
+  if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode)) return EINVAL;
   fd = open_for_control(path);
   if (!fd) return errno;
   return request(fd.get(), CAW_IOC_TOKEN, &token);
@@ -144,11 +149,6 @@ int run_clone(Arguments arguments) {
   if (const int error = take_token(source, source_fd, clone.source); error != 0) {
     return fail_source(source, error);
   }
-  struct stat status {};
-  if (fstat(source_fd.get(), &status) == 0 && !S_ISDIR(status.st_mode) &&
-      !S_ISREG(status.st_mode)) {
-    return fail_clone(source, destination, EINVAL);
-  }
 
   const DirectoryAndName to = split_path(destination);
   if (to.name.empty() || to.name == "." || to.name == "..") {
@@ -159,8 +159,12 @@ int run_clone(Arguments arguments) {
   std::memcpy(clone.name, to.name.data(), to.name.size());
   const Descriptor parent = open_for_control(to.directory, O_DIRECTORY);
   if (!parent) return fail_directory(destination, to.directory, errno);
-  if (!may_be_cawfs(parent.get())) return fail_directory(destination, to.directory, ENOTTY);
-  if (!same_device(source_fd.get(), parent.get())) return fail_clone(source, destination, EXDEV);
+  if (!same_device(source_fd.get(), parent.get())) {
+    struct stat there {};
+    if (lstat(destination, &there) == 0) return fail_clone(source, destination, EEXIST);
+    return may_be_cawfs(parent.get()) ? fail_clone(source, destination, EXDEV)
+                                      : fail_directory(destination, to.directory, ENOTTY);
+  }
 
   if (parsed->has("--sync")) clone.flags |= CAW_SYNC;
   const int error = request(parent.get(), CAW_IOC_CLONE, &clone);
@@ -174,7 +178,11 @@ int run_same(Arguments arguments) {
   const auto parsed = parse_client(kSame, arguments, exit_code);
   if (!parsed) return exit_code;
   const auto trouble = [](const char* path, int sys_errno) {
-    complain("same", path, sys_errno == ENOTTY ? std::string(kNotCawfs) : errno_text(sys_errno));
+    std::string what = errno_text(sys_errno);
+    if (sys_errno == ENOTTY) what = kNotCawfs;
+    if (sys_errno == EXDEV) what = "not on the same volume as the other one";
+    if (sys_errno == EINVAL) what = "neither a directory nor a regular file";
+    complain("same", path, what);
     return kTrouble;
   };
 

@@ -105,10 +105,13 @@ class Clones(bed.MountedTest):
         fill(self.path("s"), files=40)
         self.clone("s", "d")
         before = manifest(self.path("d", "d1"))
+        del before["."]   # its change time is that of the rename
         os.rename(self.path("d", "d1"), self.path("s", "from clone"))
-        self.assertEqual(manifest(self.path("s", "from clone")), before)
-        self.bed.remount()
-        self.assertEqual(manifest(self.path("s", "from clone")), before)
+        for _ in range(2):
+            after = manifest(self.path("s", "from clone"))
+            del after["."]
+            self.assertEqual(after, before)
+            self.bed.remount()
         self.assertFalse(os.path.exists(self.path("d", "d1")))
 
     def test_what_is_durable(self):

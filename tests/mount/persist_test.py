@@ -59,7 +59,7 @@ class Remounting(bed.MountedTest):
         fill(bed_.path("tree"), files=300)
         before = manifest(bed_.path("tree"))
         ok("clone", bed_.path("tree"), bed_.path("clone"))
-        fill(bed_.path("clone"), files=100, seed=3)
+        fill(bed_.path("clone", "more"), files=100, seed=3)
         after = manifest(bed_.path("clone"))
         bed_.remount()
         self.assertEqual(manifest(bed_.path("tree")), before)
