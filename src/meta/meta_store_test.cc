@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -12,6 +15,7 @@
 #include "dev/faulty_device.h"
 #include "dev/memory_device.h"
 #include "meta/meta_page.h"
+#include "meta/page_cache.h"
 
 namespace caw {
 namespace {
@@ -204,6 +208,85 @@ TEST(MetaStore, PagesStayWellFilled) {
   EXPECT_LT(volume.superblock.used_blocks, 5 + left * 4 / per_page) << "after erasing at random";
 }
 
+TEST(MetaStore, PagesStayWellFilledWhenKeysComeInAnyOrder) {
+  Volume volume;
+  Random random(5);
+  for (int batch = 0; batch < 100; ++batch) {
+    std::map<MetaKey, std::optional<std::string>> added;
+    for (int i = 0; i < 200; ++i) added[{MetaSpace::node, random.next()}] = std::string(40, 'v');
+    std::vector<MetaChange> changes;
+    for (auto& [key, value] : added) changes.push_back({key, value});
+    ASSERT_TRUE(volume.apply(changes));
+    volume.checkpoint();
+  }
+  EXPECT_LT(volume.superblock.used_blocks, 20000 * 50 / kMetaCapacityBytes * 3 / 2);
+}
+
+TEST(MetaStore, ANearlyEmptyPageJoinsANeighbourThatDidNotChange) {
+  Volume volume;
+  ASSERT_TRUE(volume.apply(sequence(1, 2000, 40)));
+  volume.checkpoint();
+  Model model = volume.read_all();
+  const uint64_t before = volume.superblock.used_blocks;
+  for (const uint64_t first : {500U, 1000U, 1500U}) {
+    std::vector<MetaChange> changes;
+    for (uint64_t i = 0; i < 155; ++i) changes.push_back({{MetaSpace::node, first + i}, {}});
+    ASSERT_TRUE(volume.apply(changes));
+    change_model(model, changes);
+    volume.checkpoint();
+    ASSERT_EQ(volume.read_all(), model);
+  }
+  EXPECT_LE(volume.superblock.used_blocks, before - 3);
+  std::vector<MetaChange> rest;
+  for (const auto& [key, value] : model) rest.push_back({key, std::nullopt});
+  ASSERT_TRUE(volume.apply(rest));
+  volume.checkpoint();
+  EXPECT_EQ(volume.superblock.used_blocks, 0U) << "pages leaked";
+}
+
+TEST(MetaStore, ATreeThatShrankIsLowAgain) {
+  Volume volume;
+  ASSERT_TRUE(volume.apply(sequence(1, 30000, 64)));
+  volume.checkpoint();
+  ASSERT_EQ(volume.store->height(), 3);
+  std::vector<MetaChange> changes;
+  for (uint64_t i = 1; i <= 30000; ++i) {
+    if (i != 15000) changes.push_back({{MetaSpace::node, i}, std::nullopt});
+  }
+  ASSERT_TRUE(volume.apply(changes));
+  volume.checkpoint();
+  EXPECT_EQ(volume.store->height(), 1);
+  EXPECT_EQ(volume.superblock.used_blocks, 1U);
+  EXPECT_EQ(volume.read_all().size(), 1U);
+}
+
+TEST(MetaStore, AChildWithKeysOutOfItsBoundsIsDamage) {
+  Volume volume;
+  AlignedBuffer block(kBlockSize);
+  const auto write = [&](uint64_t at, const MetaPageContent& content) {
+    const PageRef ref{BlockAddr{at}, encode_meta_page(content, BlockAddr{at}, 1, block.chars())};
+    volume.image->write(ref.addr, block.span());
+    return ref;
+  };
+  MetaPageContent leaf{0, 1, {}};
+  append_leaf_entry(leaf.entries, {MetaSpace::node, 30}, "x");
+  const PageRef child = write(100, leaf);
+  for (const auto& [low, high, good] : {std::tuple{10U, 31U, true}, {31U, 40U, false},
+                                        {10U, 30U, false}}) {
+    MetaPageContent root{1, 2, {}};
+    append_interior_entry(root.entries, {MetaSpace::node, low}, child);
+    append_interior_entry(root.entries, {MetaSpace::node, high}, child);
+    const auto store = MetaStore::open(*volume.device, *volume.allocator, write(200, root), 2, 0);
+    const MetaKey key{MetaSpace::node, low};
+    EXPECT_EQ(store->get(key).has_value(), good) << low << " " << high;
+    const std::vector<MetaChange> changes{{key, "y"}};
+    const auto applied = store->apply(changes, 1);
+    // Also where the damaged child is only a neighbour to join with.
+    ASSERT_FALSE(applied.has_value());
+    EXPECT_EQ(applied.error().code, Code::meta_page);
+  }
+}
+
 TEST(MetaStore, ABatchWritesEachTouchedPageOnce) {
   Volume volume;
   ASSERT_TRUE(volume.apply(sequence(1, 20000, 40)));
@@ -314,6 +397,73 @@ TEST(MetaStore, ABatchThatFindsNoSpaceLeavesTheOldTree) {
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Code::no_space);
   EXPECT_EQ(volume.read_all(), before);
+}
+
+/// Does something before the next read.
+class HookDevice final : public BlockDevice {
+ public:
+  explicit HookDevice(BlockDevice& inner) : inner_(inner) {}
+  uint64_t block_count() const override { return inner_.block_count(); }
+  bool read_only() const override { return inner_.read_only(); }
+  Result<void> read(BlockAddr first, std::span<std::byte> out) override {
+    if (auto hook = std::exchange(before_read, nullptr)) hook();
+    return inner_.read(first, out);
+  }
+  Result<void> write(BlockAddr first, std::span<const std::byte> data) override {
+    return inner_.write(first, data);
+  }
+  Result<void> read_batch(std::span<const ReadRequest> requests) override {
+    return inner_.read_batch(requests);
+  }
+  Result<void> write_batch(std::span<const WriteRequest> requests) override {
+    return inner_.write_batch(requests);
+  }
+  Result<void> flush() override { return inner_.flush(); }
+  Result<void> ensure_backed(BlockAddr first, uint64_t blocks) override {
+    return inner_.ensure_backed(first, blocks);
+  }
+  Result<void> discard(BlockAddr first, uint64_t blocks) override {
+    return inner_.discard(first, blocks);
+  }
+
+  std::function<void()> before_read;
+
+ private:
+  BlockDevice& inner_;
+};
+
+TEST(MetaStore, AReaderWhosePagesAreReusedStartsAgain) {
+  Volume volume;
+  ASSERT_TRUE(volume.apply(sequence(1, 100, 40)));
+  volume.checkpoint();
+  HookDevice device(*volume.device);
+  volume.store = MetaStore::open(device, *volume.allocator, volume.superblock.meta_root,
+                                 volume.superblock.meta_height, 0);
+  bool reused = false;
+  device.before_read = [&] {
+    const BlockAddr old_root = volume.store->root().addr;
+    for (int i = 0; i < 100000 && !reused; ++i) {
+      ASSERT_TRUE(volume.apply({{{MetaSpace::node, 7}, std::to_string(i)}}));
+      volume.checkpoint();
+      reused = volume.store->root().addr == old_root;
+    }
+  };
+  const auto got = volume.store->get({MetaSpace::node, 8});
+  ASSERT_TRUE(reused);
+  ASSERT_TRUE(got) << got.error().to_string();
+  EXPECT_EQ(*got, std::string(40, 'v'));
+}
+
+TEST(PageCache, APageIsKnownByItsChecksumToo) {
+  Volume volume;
+  MetaPageContent content{0, 1, {}};
+  append_leaf_entry(content.entries, {MetaSpace::node, 1}, "old");
+  const PageRef ref{BlockAddr{50}, 123};
+  PageCache cache(*volume.device, kCacheBytes);
+  cache.put(MetaPage::make(content, ref));
+  EXPECT_TRUE(cache.get(ref, 0));
+  EXPECT_EQ(cache.get({BlockAddr{50}, 124}, 0).error().code, Code::meta_page);
+  EXPECT_EQ(cache.get(ref, 1).error().code, Code::meta_page);
 }
 
 TEST(MetaStore, ReadersGoOnWhileBatchesAreApplied) {

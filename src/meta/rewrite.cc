@@ -167,21 +167,23 @@ Result<MetaRewrite::Drafts> MetaRewrite::rewrite_interior(const MetaPageHandle& 
   }
   if (!differs) return Drafts{{page->key(0), page->ref(), {}, false}};
   old_pages_.push_back(page->ref().addr);
-  CAW_TRY(join_small(drafts, child_level));
+  CAW_TRY(join_small(drafts, child_level, bounds.hi));
   return make_parents(drafts, page->level());
 }
 
 /// Joins drafts with too little in them with a neighbour, which is replaced too if it exists.
-Result<void> MetaRewrite::join_small(Drafts& drafts, uint8_t level) {
+/// `hi` bounds the last one.
+Result<void> MetaRewrite::join_small(Drafts& drafts, uint8_t level, std::optional<MetaKey> hi) {
   Drafts joined;
   for (size_t i = 0; i < drafts.size(); ++i) {
+    const std::optional<MetaKey> end = i + 1 < drafts.size() ? drafts[i + 1].first : hi;
     Draft draft = std::move(drafts[i]);
     const auto is_small = [](const Draft& d) {
       return !d.existing && !d.grows && d.content.entries.size() < kSmallBytes;
     };
     if (!joined.empty() && (is_small(draft) || is_small(joined.back()))) {
-      CAW_TRY(open_draft(joined.back(), level));
-      CAW_TRY(open_draft(draft, level));
+      CAW_TRY(open_draft(joined.back(), level, draft.first));
+      CAW_TRY(open_draft(draft, level, end));
       Drafts both = join(joined.back(), draft);
       joined.pop_back();
       std::move(both.begin(), both.end(), std::back_inserter(joined));
@@ -193,10 +195,13 @@ Result<void> MetaRewrite::join_small(Drafts& drafts, uint8_t level) {
   return {};
 }
 
-/// Makes a draft that may be changed of a page that exists.
-Result<void> MetaRewrite::open_draft(Draft& draft, uint8_t level) {
+/// Makes a draft that may be changed of a page that exists, whose keys must be below `hi`.
+Result<void> MetaRewrite::open_draft(Draft& draft, uint8_t level, std::optional<MetaKey> hi) {
   if (!draft.existing) return {};
   const MetaPageHandle page = CAW_TRY(cache_.get(draft.existing, level));
+  if (!MetaBounds{draft.first, hi}.hold(*page)) {
+    return fail(Code::meta_page, raw(draft.existing.addr), kWhere);
+  }
   draft.content = {level, static_cast<uint16_t>(page->count()), {}};
   for (size_t i = 0; i < page->count(); ++i) {
     if (level == 0) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,8 +53,8 @@ class MetaRewrite {
   Result<Drafts> rewrite_leaf(const MetaPageHandle& leaf, Changes changes);
   Result<Drafts> rewrite_interior(const MetaPageHandle& page, const MetaBounds& bounds,
                                   Changes changes);
-  Result<void> join_small(Drafts& drafts, uint8_t level);
-  Result<void> open_draft(Draft& draft, uint8_t level);
+  Result<void> join_small(Drafts& drafts, uint8_t level, std::optional<MetaKey> hi);
+  Result<void> open_draft(Draft& draft, uint8_t level, std::optional<MetaKey> hi);
   Drafts join(const Draft& left, const Draft& right) const;
   Result<Drafts> make_parents(Drafts& drafts, uint8_t level);
   Result<PageRef> place(Draft& draft);

@@ -99,6 +99,24 @@ TEST(HostBacking, AfterAMountOnAFullHostRemovalsStillFindSpace) {
   EXPECT_EQ(volume.device.unbacked_writes(), 0U);
 }
 
+TEST(HostBacking, OnAFullHostEssentialRequestsSkipWhatItDoesNotHold) {
+  Volume volume(4 * kRegionBlocks);
+  constexpr uint64_t kZone = BitmapAllocator::kZoneBlocks;
+  const BlockAddr first = *volume.put(kZone, kOrdinary);
+  ASSERT_TRUE(volume.put(100, kOrdinary));
+  volume.checkpoint();
+  volume.allocator->free({first, kZone}, volume.superblock.epoch + 1);
+  volume.checkpoint();
+  // The lowest free blocks are gone from the host, as after a sparse copy of the image.
+  ASSERT_TRUE(volume.device.discard(first, kZone));
+  volume.device.set_host_blocks(volume.device.host_used());
+  volume.reopen();
+  EXPECT_EQ(volume.put(8, kOrdinary).error().code, Code::device_full);
+  const auto got = volume.put(8, kEssential);
+  ASSERT_TRUE(got) << got.error().to_string();
+  EXPECT_GE(raw(*got), raw(first) + kZone);
+}
+
 TEST(HostBacking, RoomOnTheHostIsNoticedAtOnce) {
   Volume volume(8 * kRegionBlocks, 60000);
   while (volume.put(8, kOrdinary)) {
@@ -155,6 +173,20 @@ TEST(HostBacking, LargeSparseVolumesCostNothing) {
   too_large.block_count = kMaxVolumeBlocks + 1;
   HostModelDevice device(too_large.block_count);
   EXPECT_EQ(Allocator::format(device, too_large).error().code, Code::device_size);
+}
+
+TEST(HostBacking, BitmapsWithoutChangesLeaveMemory) {
+  Volume volume(40 * kRegionBlocks);
+  volume.reopen(2);
+  std::vector<BlockAddr> put;
+  for (int i = 0; i < 200; ++i) put.push_back(*volume.put(4096, kOrdinary));
+  EXPECT_GT(volume.allocator->loaded_regions(), 20U) << "what changed must stay";
+  volume.checkpoint();
+  for (int i = 0; i < 40; ++i) put.push_back(*volume.put(4096, kOrdinary));
+  EXPECT_LT(volume.allocator->loaded_regions(), 12U);
+  for (const BlockAddr at : put) volume.allocator->free({at, 4096}, volume.superblock.epoch + 1);
+  volume.checkpoint();
+  EXPECT_EQ(volume.superblock.used_blocks, 0U);
 }
 
 TEST(HostBacking, ManyThreads) {
