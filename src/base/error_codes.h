@@ -87,5 +87,6 @@
   X(check_reference,    1106, EUCLEAN,   "a reference to the wrong kind of object")            \
   X(check_cycle,        1107, EUCLEAN,   "a tree contains itself")                             \
   X(check_dead,         1108, EUCLEAN,   "a damaged list of dead nodes")                       \
-  X(check_figures,      1109, EUCLEAN,   "a wrong figure in the superblock or a table")
+  X(check_figures,      1109, EUCLEAN,   "a wrong figure in the superblock or a table")       \
+  X(check_files,        1110, EUCLEAN,   "names, records and data do not fit together")
 // clang-format on

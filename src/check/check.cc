@@ -116,6 +116,9 @@ CheckReport Checker::run() {
   check_dead();
   check_blobs();
   check_bitmaps();
+  if (options_.files && findings_.count() == 0) {
+    figures_.files = check_files(device_, superblock_, table_, findings_);
+  }
   CheckReport report;
   report.figures = figures_;
   report.finding_count = findings_.count();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "check/files.h"
 #include "check/findings.h"
 #include "dev/block_device.h"
 
@@ -18,6 +19,8 @@ namespace caw {
 
 struct CheckOptions {
   bool read_blobs = true;        ///< verify file data as well
+  /// Look at the trees as file systems, too (check/files.h).  Only where nothing else was found.
+  bool files = false;
   size_t max_findings = 100;     ///< kept; all are counted
 };
 
@@ -34,6 +37,7 @@ struct CheckFigures {
   uint64_t table_pages = 0;
   uint64_t used_blocks = 0, free_blocks = 0;      ///< by the bitmaps
   uint64_t max_height = 0;
+  FileFigures files;                       ///< with CheckOptions::files
 };
 
 struct CheckReport {
