@@ -50,7 +50,7 @@ FileSystemImpl::FileSystemImpl(Forest& forest, const FsOptions& options)
       stamps_(forest, Counter::change, 1, kIdRange),
       system_(make_fixed_inode(nullptr, 0, forest.system_tree())),
       orphans_(make_fixed_inode(system_.get(), kOrphansEntry, nullptr)),
-      topology_(forest, *system_, *orphans_) {}
+      topology_(forest, *system_) {}
 
 /// Neither in the table nor seen by anyone; never freed by references.
 std::unique_ptr<Inode> FileSystemImpl::make_fixed_inode(Inode* parent, uint64_t entry,

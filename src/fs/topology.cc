@@ -106,8 +106,8 @@ Result<Topology::Outcome> Topology::try_once(std::initializer_list<Written> writ
 Result<Inode*> Topology::first_shared(const Written& written, uint64_t generation) {
   std::vector<Inode*> owners;
   for (Inode* at = written.contents ? written.inode : written.inode->parent; at != nullptr; at = at->parent) {
-    // What lies in the system tree is private always.
-    if (at->parent == nullptr || at->parent == &system_ || at->parent == &orphans_) break;
+    // The system tree and the root's are private always; an orphan may own a tree it came with.
+    if (at->parent == nullptr || at->parent == &system_) break;
     if (at->tree) owners.push_back(at);
   }
   for (size_t i = owners.size(); i-- > 0;) {

@@ -47,9 +47,8 @@ struct MutateOptions {
 /// All methods from any thread unless they say which side of the gate they need.
 class Topology {
  public:
-  /// `system` owns the system tree; `orphans` is a directory in it.
-  Topology(Forest& forest, const Inode& system, const Inode& orphans)
-      : forest_(forest), system_(system), orphans_(orphans) {}
+  /// `system` owns the system tree.
+  Topology(Forest& forest, const Inode& system) : forest_(forest), system_(system) {}
 
   // ---- under either side of the gate
   // All fail with stale_inode if the inode or a directory above it was removed.
@@ -124,7 +123,6 @@ class Topology {
 
   Forest& forest_;
   const Inode& system_;
-  const Inode& orphans_;
   Gate gate_;
   std::atomic<uint64_t> sequence_{0};
 };

@@ -160,10 +160,12 @@ class Runner {
       case Kind::maintain: done = bed_->maintain(); break;
       case Kind::remount:
         close_all();
+        settle();
         if (const int error = client_.remount()) return "remount: " + std::to_string(error);
         break;
       case Kind::reopen:
         close_all();
+        settle();
         client_.unmount();
         done = bed_->reopen();
         if (done) durable_ = model_.durable_copy();
@@ -181,6 +183,10 @@ class Runner {
     return done ? std::string() : done.error().to_string();
   }
 
+  /// Inode numbers given out when there was no space are written now.
+  void settle() {
+    for (int i = 0; i < 8; ++i) ignore_error(client_.fs().sync(), "tried again");
+  }
   void close(Slot& slot) {
     if (slot.inode == nullptr) return;
     client_.fs().release_file(*slot.inode, true);
@@ -306,6 +312,8 @@ class Maker {
     uint64_t bytes = 0;
     count(*model.root(), nodes, bytes);
     paths_.clear();
+    directories_.clear();
+    files_.clear();
     collect(*model.root(), "");
     Op op;
     op.kind = pick_kind();
@@ -314,6 +322,9 @@ class Maker {
     op.a = op.kind == Kind::create || op.kind == Kind::mkdir || op.kind == Kind::symlink
                ? new_path()
                : old_path();
+    if (takes_file(op.kind) && !files_.empty() && !random_.one_in(10)) {
+      op.a = files_[random_.below(files_.size())];
+    }
     op.b = random_.one_in(3) ? old_path() : new_path();
     if (op.kind == Kind::clone && random_.one_in(12)) op.a = "/";
     if (op.b == "/" || op.b.empty()) op.b = "/a";
@@ -340,13 +351,20 @@ class Maker {
     op.y = 1 + random_.below(random_.one_in(4) ? 150'000 : random_.one_in(2) ? 20'000 : 200);
     if (op.kind == Kind::chmod) op.x = random_.below(01000);
   }
+  static bool takes_file(Kind kind) {
+    return kind == Kind::write || kind == Kind::truncate || kind == Kind::punch ||
+           kind == Kind::open || kind == Kind::unlink;
+  }
   void collect(const Node& node, const std::string& path) {
     paths_.push_back(path.empty() ? "/" : path);
+    if (node.is_directory()) directories_.push_back(path);
+    if (node.is_file()) files_.push_back(path);
     for (const auto& [name, child] : node.children) collect(*child, path + "/" + name);
   }
   std::string name() {
-    static constexpr const char* kNames[] = {"a", "b", "c", "d", "\x01", "\xff", "Long-name"};
-    return kNames[random_.below(random_.one_in(5) ? 7 : 4)];
+    static constexpr const char* kNames[] = {"a", "b", "c", "d",    "e",    "f",
+                                             "g", "h", "i", "\x01", "\xff", "Long-name"};
+    return kNames[random_.below(random_.one_in(2) ? std::size(kNames) : 4)];
   }
   std::string old_path() {
     if (random_.one_in(15)) return new_path();
@@ -354,6 +372,7 @@ class Maker {
     return path == "/" ? "/" + name() : path;
   }
   std::string new_path() {
+    if (!random_.one_in(12)) return directories_[random_.below(directories_.size())] + "/" + name();
     const std::string& path = paths_[random_.below(paths_.size())];
     return (path == "/" ? "" : path) + "/" + name();
   }
@@ -361,6 +380,8 @@ class Maker {
   Random random_;
   std::array<uint32_t, std::size(kKindNames)> weights_{};
   std::vector<std::string> paths_;
+  std::vector<std::string> directories_;
+  std::vector<std::string> files_;
 };
 
 // ---- running in a child, shrinking
