@@ -172,13 +172,20 @@ class CawMount(MountedFileSystem):
         pid = self.pid()
         self.close_descriptors()
         os.kill(pid, 9)
-        while os.path.exists(f"/proc/{pid}"):
-            with open(f"/proc/{pid}/stat") as stat:
-                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    break
+        while not self._ended(pid):
             time.sleep(0.005)
         subprocess.run(["umount", "-l", self.root], stderr=subprocess.DEVNULL, check=False)
         drop_file_cache(self.image)
+
+    @staticmethod
+    def _ended(pid):
+        """All threads are gone, and so its lock on the image; it may still wait to be reaped."""
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                state = stat.read().rsplit(")", 1)[1].split()[0]
+            return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) <= 1
+        except OSError:
+            return True
 
     def sync(self):
         ioctl.sync(self.fd)
