@@ -77,8 +77,8 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
   Change change;
   const uint64_t size = block->bytes().size();
   const bool newest = inline_is_newest(node);
-  if (size > shape_.inline_bytes || (newest && size + node.inline_block.size() > shape_.inline_bytes &&
-                                     frozen.run->shared())) {
+  if (size > shape_.inline_bytes ||
+      (newest && size + node.inline_block.size() > shape_.inline_bytes && frozen.run->shared())) {
     RunRef run = whole_run(frozen.run->id(), node.next_pos++, *block);
     run.lo = frozen.lo;
     run.hi = frozen.hi;

@@ -12,8 +12,8 @@ Result<bool> Maintainer::flush_edge(std::vector<PathNode>& path, const std::vect
                                     NodeLoad& load, size_t measured, size_t index) {
   const Interior& node = path.back().image->node();
   const Edge edge = node.edges[index];
-  const bool emptied = covers_wholly(pending_layers(node, runs, index), edge.lo,
-                                     edge_end(node, index));
+  const bool emptied =
+      covers_wholly(pending_layers(node, runs, index), edge.lo, edge_end(node, index));
   if (edge.child == kNoNode || emptied) {
     return flush_to_leaf(path, runs, load, measured, index, nullptr);
   }
@@ -94,7 +94,8 @@ std::vector<Maintainer::Built> Maintainer::build_blocks(NodeKind kind,
     built.lo = out.empty() ? std::string(lo) : records[first].key;
     const std::string end = next < records.size() ? records[next].key : std::string(kKeyEnd);
     SortedBlockBuilder builder;
-    for (const RangeErase& range : clip_ranges(ranges, built.lo, end)) builder.add_range_erase(range);
+    for (const RangeErase& range : clip_ranges(ranges, built.lo, end))
+      builder.add_range_erase(range);
     for (size_t i = first; i < next; ++i) {
       builder.add(records[i].key, records[i].kind, records[i].body);
     }
@@ -146,7 +147,8 @@ Result<bool> Maintainer::flush_to_leaf(std::vector<PathNode>& path,
   if (edge.child != kNoNode) change.counts.emplace_back(edge.child, -1);
   auto at = node.edges.begin() + static_cast<std::ptrdiff_t>(index);
   at = node.edges.erase(at);
-  node.edges.insert(at, std::make_move_iterator(edges.begin()), std::make_move_iterator(edges.end()));
+  node.edges.insert(at, std::make_move_iterator(edges.begin()),
+                    std::make_move_iterator(edges.end()));
   finish_flush(node, runs, load, measured, change);
   if (!CAW_TRY(publish(path, std::move(node), change))) return false;
   return true;

@@ -12,7 +12,7 @@ ValueFolder::~ValueFolder() {
 void ValueFolder::commit(Epoch epoch) {
   for (const BlobRef& blob : blobs_) {
     store_.commit_blob(blob, epoch);
-    store_.add_blob_ref(blob, -1, epoch);   // born with a count of one; the image added its own
+    store_.add_blob_ref(blob, -1, epoch);  // born with a count of one; the image added its own
   }
   blobs_.clear();
 }
@@ -28,7 +28,7 @@ bool ValueFolder::wants_fold(const Value& value) const {
 Result<void> ValueFolder::fold(Value& value) {
   if (!wants_fold(value)) return {};
   if (value.blob_length == 0 && piece_bytes(value.pieces) <= shape_.inline_value_bytes) {
-    value.blob = {};                    // nothing of the blob shows any more
+    value.blob = {};  // nothing of the blob shows any more
     return {};
   }
   std::string bytes(value.length, '\0');
@@ -52,8 +52,8 @@ Result<void> ValueFolder::fold(Merged& record) {
     const OwnedRefs refs = peek_refs(record.kind, record.raw_body);
     uint64_t limit = shape_.inline_value_bytes;
     if (refs.blob) {
-      limit = std::min<uint64_t>(limit,
-                                 uint64_t{refs.blob.raw_bytes} * shape_.alpha_num / shape_.alpha_den);
+      limit = std::min<uint64_t>(
+          limit, uint64_t{refs.blob.raw_bytes} * shape_.alpha_num / shape_.alpha_den);
     }
     if (record.raw_body.size() <= limit / 2) return {};
     record.message = CAW_TRY(decode_message(record.kind, record.raw_body));

@@ -47,9 +47,7 @@ Result<void> add_from_block(const SortedBlock& block, std::string_view key, Reso
   return {};
 }
 
-const BlockImage& as_block(const ImageRef& image) {
-  return static_cast<const BlockImage&>(*image);
-}
+const BlockImage& as_block(const ImageRef& image) { return static_cast<const BlockImage&>(*image); }
 const InteriorImage& as_interior(const ImageRef& image) {
   return static_cast<const InteriorImage&>(*image);
 }
@@ -77,7 +75,8 @@ Result<ImageRef> follow_edge(NodeStore& store, const Edge& edge, const Interior&
   if (child->kind() == NodeKind::run) {
     return fail(Code::interior_malformed, raw(edge.child), "edge to a run");
   }
-  const Height height = child->kind() == NodeKind::leaf ? Height{0} : as_interior(child).node().height;
+  const Height height =
+      child->kind() == NodeKind::leaf ? Height{0} : as_interior(child).node().height;
   if (height >= node.height) return fail(Code::node_height, raw(edge.child), "follow_edge");
   return child;
 }
@@ -119,10 +118,12 @@ Result<void> descend(NodeStore& store, const Ref<const InteriorImage>& root, std
     CAW_TRY(for_each_run(
         store, image, edge.applied_pos,
         [&](const RunRef& run) {
-          return run.lo <= k && k < run.hi && std::string_view(k).starts_with(run.translation.strip);
+          return run.lo <= k && k < run.hi &&
+                 std::string_view(k).starts_with(run.translation.strip);
         },
         [&](const SortedBlock& block, const RunRef& run, const ImageRef&) -> Result<bool> {
-          if (auto inner = down_key(run.translation, k)) CAW_TRY(add_from_block(block, *inner, out));
+          if (auto inner = down_key(run.translation, k))
+            CAW_TRY(add_from_block(block, *inner, out));
           return !out.done();
         }));
     if (out.done() || edge.child == kNoNode) return {};
@@ -156,7 +157,8 @@ MessageSlice copy_slice(const Memtable& table, std::string_view lo, std::string_
     const std::string_view b = min_bound(range.hi, hi);
     if (a < b) slice.ranges.push_back({up_bound(inverse(up), a), up_bound(inverse(up), b), 0});
   }
-  for (auto it = table.points().lower_bound(lo); it != table.points().end() && it->first < hi; ++it) {
+  for (auto it = table.points().lower_bound(lo); it != table.points().end() && it->first < hi;
+       ++it) {
     auto outer = down_key(up, it->first);
     if (!outer) break;
     if (slice.points.size() >= max_entries) {
@@ -209,7 +211,7 @@ void ChunkBuilder::prefetch_after(const Interior& node, size_t index) {
 
 Result<void> ChunkBuilder::descend(const Ref<const InteriorImage>& root) {
   ImageRef at = root;
-  Translation down;                 // outer -> node at hand
+  Translation down;  // outer -> node at hand
   std::string k(from_);
   while (true) {
     const InteriorImage& image = as_interior(at);
@@ -354,8 +356,8 @@ Result<void> note_block(const SortedBlock& block, std::string_view key, bool sol
   return {};
 }
 
-Result<void> find_path(NodeStore& store, const Ref<const InteriorImage>& root,
-                       std::string_view key, Found& out) {
+Result<void> find_path(NodeStore& store, const Ref<const InteriorImage>& root, std::string_view key,
+                       Found& out) {
   ImageRef at = root;
   std::string k(key);
   bool sole = true;
@@ -366,7 +368,8 @@ Result<void> find_path(NodeStore& store, const Ref<const InteriorImage>& root,
     CAW_TRY(for_each_run(
         store, image, edge.applied_pos,
         [&](const RunRef& run) {
-          return run.lo <= k && k < run.hi && std::string_view(k).starts_with(run.translation.strip);
+          return run.lo <= k && k < run.hi &&
+                 std::string_view(k).starts_with(run.translation.strip);
         },
         [&](const SortedBlock& block, const RunRef& run, const ImageRef&) -> Result<bool> {
           const bool run_sole =

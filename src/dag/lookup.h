@@ -19,7 +19,7 @@ Result<std::optional<Value>> lookup(NodeStore& store, TreeCore& core, std::strin
 
 struct ScanChunk {
   std::vector<std::pair<std::string, Value>> entries;
-  std::string next;                 ///< where to go on
+  std::string next;  ///< where to go on
   bool end = false;
 };
 /// The first entries of [from, hi): what one leaf and all messages above it give, at most

@@ -8,7 +8,7 @@
 namespace caw {
 namespace {
 
-constexpr size_t kTier = 4;                 // runs of like size that are merged together
+constexpr size_t kTier = 4;  // runs of like size that are merged together
 constexpr uint32_t kInteriorCopyBytes = 4096;
 
 /// True if some run has been flushed to one of its edges but not to all.
@@ -105,12 +105,12 @@ Result<std::vector<size_t>> Maintainer::eligible_edges(const Interior& node, con
     if (weight == 0) continue;
     const Edge& edge = node.edges[i];
     uint64_t cost = 0;
-    if (edge.child != kNoNode) cost = edge.child_height == 0 ? edge.child_bytes : kInteriorCopyBytes;
+    if (edge.child != kNoNode)
+      cost = edge.child_height == 0 ? edge.child_bytes : kInteriorCopyBytes;
     const bool abundant = weight * shape_.alpha_den >= cost * shape_.alpha_num &&
                           weight >= std::min<uint64_t>(shape_.floor_bytes, cost);
     if (!abundant && edge.child != kNoNode && CAW_TRY(store_.node_count(edge.child)) != 1) continue;
-    candidates.push_back(
-        {static_cast<double>(weight) / static_cast<double>(cost + kBlockSize), i});
+    candidates.push_back({static_cast<double>(weight) / static_cast<double>(cost + kBlockSize), i});
   }
   std::sort(candidates.begin(), candidates.end(),
             [](const Candidate& a, const Candidate& b) { return a.ratio > b.ratio; });
@@ -135,7 +135,7 @@ Result<bool> Maintainer::path_is_private(const std::vector<PathNode>& path) {
 /// shared meanwhile; nothing happened.
 Result<bool> Maintainer::publish(std::vector<PathNode>& path, Interior node, Change& change) {
   if (path.size() == 1) {
-    CAW_TRY(absorb(store_.open_epoch() - 1));    // what a cut sealed goes in first, in its epoch
+    CAW_TRY(absorb(store_.open_epoch() - 1));  // what a cut sealed goes in first, in its epoch
   }
   auto image = make_ref<const InteriorImage>(std::move(node));
   Gate::Shared gate(store_.gate());

@@ -40,12 +40,12 @@ class Maintainer {
   };
   /// What one step changes.
   struct Change {
-    std::vector<std::pair<NodeId, ImageRef>> nodes;       ///< new or replaced, children first
-    std::vector<ImageRef> retained;                       ///< their references count once more
-    std::vector<ImageRef> released;                       ///< their references count once less
+    std::vector<std::pair<NodeId, ImageRef>> nodes;  ///< new or replaced, children first
+    std::vector<ImageRef> retained;                  ///< their references count once more
+    std::vector<ImageRef> released;                  ///< their references count once less
     std::vector<std::pair<NodeId, int>> counts;
     ValueFolder* folder = nullptr;
-    NodeId in_place = kNoNode;                            ///< a child changed under its own id
+    NodeId in_place = kNoNode;  ///< a child changed under its own id
   };
   /// A leaf or run just built.
   struct Built {
@@ -82,8 +82,8 @@ class Maintainer {
   Result<bool> flush_to_interior(std::vector<PathNode>& path, const std::vector<LoadedRun>& runs,
                                  NodeLoad& load, size_t measured, size_t index,
                                  const Ref<const InteriorImage>& child);
-  Result<std::vector<Record>> collect(std::vector<Layer> layers, bool complete,
-                                      ValueFolder& folder, std::vector<RangeErase>* ranges);
+  Result<std::vector<Record>> collect(std::vector<Layer> layers, bool complete, ValueFolder& folder,
+                                      std::vector<RangeErase>* ranges);
   std::vector<Built> build_blocks(NodeKind kind, const std::vector<Record>& records,
                                   const std::vector<RangeErase>& ranges, std::string_view lo,
                                   uint32_t target_bytes, Seq max_seq);

@@ -6,7 +6,7 @@
 namespace caw {
 namespace {
 
-constexpr uint64_t kPointOverhead = 96;   // map slot, key string, Message struct: about
+constexpr uint64_t kPointOverhead = 96;  // map slot, key string, Message struct: about
 constexpr uint64_t kRangeOverhead = 96;
 
 uint64_t point_bytes(std::string_view key, const Message& m) {
@@ -16,8 +16,9 @@ uint64_t point_bytes(std::string_view key, const Message& m) {
 }  // namespace
 
 void add_range(std::vector<RangeErase>& ranges, RangeErase range) {
-  auto first = std::lower_bound(ranges.begin(), ranges.end(), range.lo,
-                                [](const RangeErase& r, const std::string& lo) { return r.hi < lo; });
+  auto first =
+      std::lower_bound(ranges.begin(), ranges.end(), range.lo,
+                       [](const RangeErase& r, const std::string& lo) { return r.hi < lo; });
   auto last = first;
   while (last != ranges.end() && last->lo <= range.hi) {
     range.lo = std::min(range.lo, last->lo);

@@ -5,11 +5,11 @@
 // nothing changes it once it is sealed.
 #pragma once
 
+#include <absl/container/btree_map.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <absl/container/btree_map.h>
 
 #include "format/sorted_block.h"
 #include "format/value.h"

@@ -50,7 +50,7 @@ std::optional<std::string_view> Layer::body() const {
 Message Layer::message() const {
   if (slice_) return slice_->points[index_].second;
   auto decoded = decode_message(iterator_->kind(), iterator_->body());
-  CAW_ASSERT(decoded.has_value());   // the block was validated when it was opened
+  CAW_ASSERT(decoded.has_value());  // the block was validated when it was opened
   return *std::move(decoded);
 }
 
@@ -142,7 +142,7 @@ bool MergeCursor::step(Merged& out) {
       done = out.kind != MessageKind::patch;
     }
     if (!done && !layer.ranges().empty() && covered(layer.ranges(), out.key)) {
-      if (!have) return false;   // hidden by a range erase that is newer than all its messages
+      if (!have) return false;  // hidden by a range erase that is newer than all its messages
       Message older = Message::erase(0);
       combine(older, out.take());
       out.message = std::move(older);

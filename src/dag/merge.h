@@ -65,9 +65,9 @@ class Layer {
 struct Merged {
   std::string key;
   MessageKind kind = MessageKind::put;
-  std::string_view raw_body;       ///< valid until the next step
+  std::string_view raw_body;  ///< valid until the next step
   bool is_raw = false;
-  Message message;                 ///< when !is_raw
+  Message message;  ///< when !is_raw
   Message take() {
     if (!is_raw) return std::move(message);
     return *decode_message(kind, raw_body);

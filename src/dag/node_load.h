@@ -13,7 +13,7 @@ namespace caw {
 
 /// One run of a node, the embedded one included, with its block at hand.
 struct LoadedRun {
-  RunRef ref;                          ///< for the embedded run: run = kNoNode
+  RunRef ref;  ///< for the embedded run: run = kNoNode
   ImageRef holder;
   const SortedBlock* block = nullptr;
 };
@@ -36,7 +36,7 @@ std::vector<Layer> pending_layers(const Interior& node, const std::vector<Loaded
 std::vector<Layer> live_layers(const Interior& node, const std::vector<LoadedRun>& runs);
 
 struct EdgeLoad {
-  uint64_t weight = 0;                 ///< α rule: larger of message bytes and bytes made dead
+  uint64_t weight = 0;  ///< α rule: larger of message bytes and bytes made dead
   uint64_t bytes = 0;
 };
 

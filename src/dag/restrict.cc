@@ -8,12 +8,12 @@
 namespace caw {
 namespace {
 
-constexpr size_t kManyEdges = 16;   // beyond it a clone refers to the covering node itself
+constexpr size_t kManyEdges = 16;  // beyond it a clone refers to the covering node itself
 
 /// The part of one node that [lo, hi) (outer coordinates) selects.
 struct Selection {
-  std::vector<Edge> edges;          ///< outer coordinates; original applied_pos
-  std::vector<RunRef> runs;         ///< outer coordinates; original pos; live for some edge
+  std::vector<Edge> edges;   ///< outer coordinates; original applied_pos
+  std::vector<RunRef> runs;  ///< outer coordinates; original pos; live for some edge
 };
 
 bool live_for(const RunRef& run, const std::vector<Edge>& edges, std::string_view hi) {
@@ -66,7 +66,7 @@ Selection select(const Interior& node, const Translation& down, std::string_view
 
 /// A run, or a slice of the root's embedded run, on its way into the new root.
 struct Pending {
-  size_t depth = 0;                 ///< 0 = the source's root: newest
+  size_t depth = 0;  ///< 0 = the source's root: newest
   uint64_t old_pos = 0;
   size_t prefix = 0;
   bool embedded = false;
@@ -134,8 +134,7 @@ void Restrictor::take_inline(const InteriorImage& root, const Selection& selecti
 Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, size_t prefix) {
   Translation down{prefixes_[prefix].to, prefixes_[prefix].from};
   std::string lo = prefix == 0 ? std::string() : prefixes_[prefix].to;
-  std::string hi =
-      prefix + 1 < prefixes_.size() ? prefixes_[prefix + 1].to : std::string(kKeyEnd);
+  std::string hi = prefix + 1 < prefixes_.size() ? prefixes_[prefix + 1].to : std::string(kKeyEnd);
   ImageRef at = root;
   NodeId at_id = kNoNode;
   Part part;

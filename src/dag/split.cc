@@ -45,7 +45,8 @@ Edge edge_to(NodeId id, const Interior& child, std::string_view lo, uint64_t app
   return edge;
 }
 
-void seal_inline(NodeStore& store, Interior& node, std::vector<std::pair<NodeId, ImageRef>>& nodes) {
+void seal_inline(NodeStore& store, Interior& node,
+                 std::vector<std::pair<NodeId, ImageRef>>& nodes) {
   if (node.inline_block.empty()) return;
   auto image = make_ref<const BlockImage>(NodeKind::run, std::move(node.inline_block),
                                           /*owns_refs=*/true, node.max_seq);
@@ -116,7 +117,8 @@ Result<bool> Maintainer::split_child(std::vector<PathNode>& path, size_t index,
   change.counts.emplace_back(edge.child, -1);
   auto at = node.edges.begin() + static_cast<std::ptrdiff_t>(index);
   at = node.edges.erase(at);
-  node.edges.insert(at, std::make_move_iterator(edges.begin()), std::make_move_iterator(edges.end()));
+  node.edges.insert(at, std::make_move_iterator(edges.begin()),
+                    std::make_move_iterator(edges.end()));
   return publish(path, std::move(node), change);
 }
 
@@ -135,8 +137,9 @@ Result<bool> Maintainer::tidy_child(std::vector<PathNode>& path, NodeId child_id
       parent.edges[index].translation.is_identity()) {
     return split_child(path, index, child);
   }
-  const bool empty = node.runs.empty() && std::all_of(node.edges.begin(), node.edges.end(),
-                                                      [](const Edge& e) { return e.child == kNoNode; });
+  const bool empty =
+      node.runs.empty() && std::all_of(node.edges.begin(), node.edges.end(),
+                                       [](const Edge& e) { return e.child == kNoNode; });
   if (!empty) return false;
   Interior next = parent;
   Change change;

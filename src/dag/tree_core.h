@@ -49,12 +49,12 @@ class FrozenRun : public RefCounted {
   Seq max_seq_;
   Epoch epoch_;
   std::atomic<uint32_t> sharers_{1};
-  std::mutex encode_mutex_;                 ///< held through I/O; never under the gate
-  std::mutex mutex_;                        ///< guards what follows, for moments
+  std::mutex encode_mutex_;  ///< held through I/O; never under the gate
+  std::mutex mutex_;         ///< guards what follows, for moments
   Ref<const BlockImage> image_;
-  std::vector<BlobRef> new_blobs_;          ///< written by encode(), committed by publish()
+  std::vector<BlobRef> new_blobs_;  ///< written by encode(), committed by publish()
   bool published_ = false;
-  std::vector<Epoch> early_references_;     ///< taken before publish()
+  std::vector<Epoch> early_references_;  ///< taken before publish()
 };
 
 /// A FrozenRun as one tree sees it.
@@ -63,14 +63,14 @@ struct FrozenRef {
   std::string lo;
   std::string hi;
   Translation translation;
-  Epoch epoch = 0;                          ///< of the tree's state that refers to it
+  Epoch epoch = 0;  ///< of the tree's state that refers to it
 };
 
 /// What a tree is below its memtable.
 class TreeView : public RefCounted {
  public:
-  std::vector<FrozenRef> frozen;            ///< newest first
-  Ref<const InteriorImage> root;            ///< null until first needed
+  std::vector<FrozenRef> frozen;  ///< newest first
+  Ref<const InteriorImage> root;  ///< null until first needed
 };
 
 class TreeCore : public RefCounted {
@@ -79,11 +79,11 @@ class TreeCore : public RefCounted {
 
   const NodeId id;
   mutable std::shared_mutex mutex;
-  Memtable mem;                             ///< guarded by mutex
-  Seq mem_seq = 0;                          ///< guarded by mutex; newest operation in mem
-  Ref<TreeView> view;                       ///< the pointer is guarded by mutex
+  Memtable mem;        ///< guarded by mutex
+  Seq mem_seq = 0;     ///< guarded by mutex; newest operation in mem
+  Ref<TreeView> view;  ///< the pointer is guarded by mutex
   std::mutex maintenance;
-  std::atomic<bool> active{false};          ///< on the volume's list of trees with work
+  std::atomic<bool> active{false};  ///< on the volume's list of trees with work
 
   Ref<TreeView> current_view() const {
     std::shared_lock lock(mutex);

@@ -54,7 +54,7 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   if (!result && result.error().code == Code::node_absent) {
     const Result<ImageRef> root = store_->get(core.id);
     const bool dropped = !root && root.error().code == Code::node_absent;
-    if (dropped) result = {};            // removed while it stood in the queue
+    if (dropped) result = {};  // removed while it stood in the queue
   }
   memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
   changed_ = true;

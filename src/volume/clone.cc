@@ -9,14 +9,14 @@
 namespace caw {
 namespace {
 
-constexpr size_t kSealedHandedOn = 4;   // sealed runs a clone may inherit unabsorbed
+constexpr size_t kSealedHandedOn = 4;  // sealed runs a clone may inherit unabsorbed
 
 /// Part of a memtable as the clone will see it: bounds and translation in the clone's coordinates.
 struct Slice {
   const Memtable* table = nullptr;
   std::string lo;
   std::string hi;
-  Translation down;                 ///< clone -> table
+  Translation down;  ///< clone -> table
 
   std::string table_lo() const { return down_bound(down, lo); }
   std::string table_hi() const { return down_bound(down, hi); }
@@ -37,8 +37,8 @@ Slice slice_of(const Memtable& table, const ClonePrefix& map, std::string_view l
   const std::string first = up_bound(to_source, lo);
   const std::string last = up_bound(to_source, hi);
   out.lo = std::string(max_bound(max_bound(map.to, first), out.down.strip));
-  out.hi = std::string(min_bound(min_bound(key_after_prefix(map.to), last),
-                                 key_after_prefix(out.down.strip)));
+  out.hi = std::string(
+      min_bound(min_bound(key_after_prefix(map.to), last), key_after_prefix(out.down.strip)));
   if (!(out.lo < out.hi)) out.lo = out.hi;
   return out;
 }
@@ -76,7 +76,7 @@ void Volume::clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixe
     open_bytes += slice_of(source.mem, map, "", kKeyEnd, {}).bytes(limit);
   }
   if (open_bytes > limit) seal_memtable(source, *store_, epoch);
-  std::vector<std::vector<Slice>> copies;     // newest first; one entry per table
+  std::vector<std::vector<Slice>> copies;  // newest first; one entry per table
   auto view = make_ref<TreeView>();
   uint64_t budget = limit;
   bool copying = true;

@@ -54,8 +54,8 @@ class Batch {
   struct Op {
     TreeRef tree;
     std::string key;
-    std::string range_end;            ///< not empty: a range erase [key, range_end)
-    Message message;                  ///< range erase: kind erase with dead_bytes
+    std::string range_end;  ///< not empty: a range erase [key, range_end)
+    Message message;        ///< range erase: kind erase with dead_bytes
   };
   void put(const TreeRef& tree, std::string key, Value value) {
     ops.push_back({tree, std::move(key), {}, Message::put(std::move(value))});
@@ -75,10 +75,10 @@ class Batch {
   /// Makes an empty tree with this id (from new_tree_id); a put in this batch refers to it.
   void create_tree(NodeId id) { new_trees.push_back(id); }
 
-  std::vector<Op> ops;                ///< in order: later ones win on the same key
+  std::vector<Op> ops;  ///< in order: later ones win on the same key
   std::vector<BlobRef> new_blobs;
   std::vector<NodeId> new_trees;
-  uint64_t generation = 0;            ///< share_generation() under which privacy was checked
+  uint64_t generation = 0;  ///< share_generation() under which privacy was checked
   /// Removals may use the space kept in reserve.
   bool essential = false;
 };

@@ -47,8 +47,9 @@ constexpr NodeId kSystemTree{1};
 std::string prefix_end(std::string_view prefix) { return key_after_prefix(prefix); }
 
 Result<void> check_shape(const TreeShape& s) {
-  const bool positive = s.leaf_bytes > 0 && s.fanout >= 4 && s.buffer_bytes > 0 && s.alpha_num > 0 &&
-                        s.run_bytes > 0 && s.max_runs >= 2 && s.inline_value_bytes > 0;
+  const bool positive = s.leaf_bytes > 0 && s.fanout >= 4 && s.buffer_bytes > 0 &&
+                        s.alpha_num > 0 && s.run_bytes > 0 && s.max_runs >= 2 &&
+                        s.inline_value_bytes > 0;
   const bool bounded = s.leaf_bytes <= kMaxNodePayload / 4 && s.fanout <= 1024 &&
                        s.buffer_bytes <= kMaxNodePayload && s.inline_value_bytes <= kMaxValueBytes;
   if (!positive || !bounded) return fail(Code::invalid_argument, 0, "tree shape");
@@ -74,8 +75,7 @@ Result<void> Volume::make(BlockDevice& device, const MakeOptions& options) {
   superblock.shape = options.shape;
   CAW_TRY(NodeStore::format(device, superblock));
   StoreOptions store_options;
-  auto store =
-      CAW_TRY(NodeStore::open(std::make_unique<BorrowedDevice>(device), store_options));
+  auto store = CAW_TRY(NodeStore::open(std::make_unique<BorrowedDevice>(device), store_options));
   Epoch epoch = 0;
   {
     Gate::Exclusive gate(store->gate());
@@ -181,7 +181,8 @@ Result<void> Volume::read(const Value& value, uint32_t offset, std::span<char> o
   for (const Piece& piece : value.pieces) {
     const uint64_t a = std::max<uint64_t>(piece.offset, offset);
     const uint64_t b = std::min<uint64_t>(piece.end(), end);
-    if (a < b) std::memcpy(out.data() + (a - offset), piece.bytes.data() + (a - piece.offset), b - a);
+    if (a < b)
+      std::memcpy(out.data() + (a - offset), piece.bytes.data() + (a - piece.offset), b - a);
   }
   return {};
 }
@@ -191,7 +192,8 @@ Result<void> Volume::check_writable(const Batch& batch) {
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume");
   for (const Batch::Op& op : batch.ops) {
     const bool key_ok = !op.key.empty() && op.key.size() <= kMaxKeyBytes && op.key < kKeyEnd;
-    const bool range_ok = op.range_end.empty() || (op.key < op.range_end && op.range_end <= kKeyEnd);
+    const bool range_ok =
+        op.range_end.empty() || (op.key < op.range_end && op.range_end <= kKeyEnd);
     if (!op.range_end.empty() ? !range_ok : !key_ok) {
       return fail(Code::invalid_argument, op.key.size(), "key");
     }
@@ -221,8 +223,8 @@ Result<void> Volume::load_roots(const Batch& batch) {
   for (const Batch::Op& op : batch.ops) {
     if (op.tree.get() == last) continue;
     last = op.tree.get();
-    const bool fresh = std::find(batch.new_trees.begin(), batch.new_trees.end(),
-                                 op.tree->root()) != batch.new_trees.end();
+    const bool fresh = std::find(batch.new_trees.begin(), batch.new_trees.end(), op.tree->root()) !=
+                       batch.new_trees.end();
     if (!fresh) CAW_TRY(load_root(*store_, core_of(op.tree)));
   }
   return {};
@@ -310,7 +312,7 @@ Result<BlobRef> Volume::write_blob(std::string_view raw_bytes) {
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::write_blob");
   auto blob = store_->write_blob(raw_bytes, SpaceClass::ordinary);
   if (blob || blob.error().code != Code::no_space) return blob;
-  CAW_TRY(commit(/*force=*/true));      // what was freed becomes usable
+  CAW_TRY(commit(/*force=*/true));  // what was freed becomes usable
   return store_->write_blob(raw_bytes, SpaceClass::ordinary);
 }
 

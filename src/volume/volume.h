@@ -5,6 +5,8 @@
 // when memory asks for it).  Lock order: docs/locking.md.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -16,8 +18,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "dag/tree_core.h"
 #include "dev/block_device.h"
@@ -51,8 +51,8 @@ struct VolumeFigures {
   uint64_t trees_in_memory = 0;
   uint64_t memtable_bytes = 0;
   uint64_t clones = 0;
-  uint64_t throttled = 0;            ///< times a writer was made to wait
-  uint64_t throttled_us_max = 0;     ///< the longest of them
+  uint64_t throttled = 0;         ///< times a writer was made to wait
+  uint64_t throttled_us_max = 0;  ///< the longest of them
 };
 
 /// F·α·s <= B, α <= 1/6 unless `tests` shapes; see docs/adr.  Fails: invalid_argument.
@@ -79,9 +79,7 @@ class Volume final : public Forest {
   Result<void> read(const Value& value, uint32_t offset, std::span<char> out) override;
   void prefetch(std::span<const BlobRef> blobs) override { store_->prefetch_blobs(blobs); }
 
-  uint64_t share_generation() const override {
-    return generation_.load(std::memory_order_acquire);
-  }
+  uint64_t share_generation() const override { return generation_.load(std::memory_order_acquire); }
   Result<void> apply(Batch& batch) override;
   Result<BlobRef> write_blob(std::string_view raw) override;
   void cancel_blob(const BlobRef& blob) override { store_->cancel_blob(blob); }
@@ -148,7 +146,7 @@ class Volume final : public Forest {
   std::atomic<uint64_t> clones_{0};
   std::atomic<uint64_t> throttled_{0};
   std::atomic<uint64_t> throttled_us_max_{0};
-  std::atomic<int64_t> memtable_bytes_{0};   ///< open and sealed, until absorbed
+  std::atomic<int64_t> memtable_bytes_{0};  ///< open and sealed, until absorbed
   uint64_t memtable_limit_ = 0;
   uint64_t dirty_limit_ = 0;
 
@@ -156,22 +154,22 @@ class Volume final : public Forest {
   absl::flat_hash_map<uint64_t, Ref<Handle>> trees_;
 
   std::mutex active_mutex_;
-  std::vector<TreeRef> active_;              ///< trees with messages not yet in their root
+  std::vector<TreeRef> active_;  ///< trees with messages not yet in their root
 
   std::mutex work_mutex_;
   std::condition_variable work_ready_;
-  std::deque<TreeRef> queue_;                ///< trees to maintain
-  bool stopping_ = false;                    ///< guarded by work_mutex_
+  std::deque<TreeRef> queue_;  ///< trees to maintain
+  bool stopping_ = false;      ///< guarded by work_mutex_
 
-  std::mutex checkpoint_mutex_;              ///< one checkpoint at a time
+  std::mutex checkpoint_mutex_;  ///< one checkpoint at a time
   mutable std::mutex commit_mutex_;
   std::condition_variable commit_wanted_;
   std::condition_variable commit_done_;
-  bool commit_requested_ = false;            ///< guarded by commit_mutex_
-  uint64_t commit_round_ = 0;                ///< checkpoints finished; guarded by commit_mutex_
-  Seq durable_seq_ = 1;                      ///< all operations below are durable
-  Result<void> commit_result_;               ///< of the last checkpoint
-  std::atomic<bool> changed_{false};         ///< something happened since the last cut
+  bool commit_requested_ = false;     ///< guarded by commit_mutex_
+  uint64_t commit_round_ = 0;         ///< checkpoints finished; guarded by commit_mutex_
+  Seq durable_seq_ = 1;               ///< all operations below are durable
+  Result<void> commit_result_;        ///< of the last checkpoint
+  std::atomic<bool> changed_{false};  ///< something happened since the last cut
   std::thread maintainer_;
   std::thread checkpointer_;
   bool closed_ = false;
