@@ -138,6 +138,21 @@ TEST(HostBacking, SpaceThatIsFreeGoesBackToTheHost) {
   EXPECT_EQ(volume.allocator->figures().used_blocks, 0U);
 }
 
+TEST(HostBacking, TheReserveStaysOnTheHostWhenSpaceIsGivenBack) {
+  Volume volume(2 * kTiBBlocks);
+  const uint64_t reserve = volume.allocator->figures().reserve_blocks;
+  std::vector<BlockAddr> put;
+  for (int i = 0; i < 200; ++i) put.push_back(*volume.put(1024, kOrdinary));
+  volume.checkpoint();
+  for (const BlockAddr at : put) volume.allocator->free({at, 1024}, volume.superblock.epoch + 1);
+  volume.checkpoint();
+  EXPECT_LT(volume.device.host_used(), 200 * 1024U);
+  volume.device.set_host_blocks(volume.device.host_used());
+  for (uint64_t given = 0; given < reserve; given += 64) {
+    ASSERT_TRUE(volume.allocator->reserve(64, kEssential)) << given << " of " << reserve;
+  }
+}
+
 TEST(HostBacking, TheImageDoesNotGrowWhileItHasRoom) {
   Volume volume(kTiBBlocks);
   std::vector<BlockAddr> live;
