@@ -11,7 +11,7 @@ namespace {
 constexpr const char* kWhere = "allocator";
 constexpr uint64_t kMiBBlocks = (1U << 20) / kBlockSize;
 /// Changes applied and extents released under one hold of the lock.
-constexpr size_t kLockBatch = 1024;
+constexpr size_t kLockBatch = 256;
 /// Bitmaps written together.
 constexpr size_t kWriteBatch = 256;
 
@@ -216,10 +216,7 @@ Result<void> BitmapAllocator::apply_changes(Lock& lock, Epoch epoch) {
       const uint32_t index = spot_of(change.first).region;
       while (regions_[index].bits == nullptr) CAW_TRY(load(lock, index));
       CAW_TRY(apply_change(change));
-      if (i % kLockBatch == kLockBatch - 1) {
-        lock.unlock();
-        lock.lock();
-      }
+      if (i % kLockBatch == kLockBatch - 1) give_way(lock);
     }
     std::vector<Change> frees = std::move(pending_.begin()->second);
     std::erase_if(frees, [](const Change& change) { return !change.is_free; });
@@ -340,10 +337,7 @@ void BitmapAllocator::release_through(Epoch epoch) {
         const uint32_t id = spot.region * kZones + z;
         if (zones.empty() || zones.back() != id) zones.push_back(id);
       }
-      if (i % kLockBatch == kLockBatch - 1) {
-        lock.unlock();
-        lock.lock();
-      }
+      if (i % kLockBatch == kLockBatch - 1) give_way(lock);
     }
   }
   discard_free_zones(lock, zones);

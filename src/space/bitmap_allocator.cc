@@ -1,6 +1,7 @@
 #include "space/bitmap_allocator.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/assert.h"
 
@@ -15,7 +16,7 @@ Result<BlockAddr> BitmapAllocator::reserve(uint64_t blocks, SpaceClass space_cla
   CAW_ASSERT(blocks >= 1 && blocks <= kMaxRequestBlocks);
   const auto count = static_cast<uint32_t>(blocks);
   const bool essential = space_class == SpaceClass::essential;
-  Lock lock(mutex_);
+  Lock lock = enter();
   if (free_blocks_ < blocks + (essential ? 0 : reserve_blocks_)) {
     return fail(Code::no_space, blocks, kWhere);
   }
@@ -46,15 +47,32 @@ Result<BlockAddr> BitmapAllocator::reserve(uint64_t blocks, SpaceClass space_cla
   return addr_of(*spot);
 }
 
+BitmapAllocator::Lock BitmapAllocator::enter() const {
+  waiting_.fetch_add(1, std::memory_order_relaxed);
+  Lock lock(mutex_);
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  return lock;
+}
+
+/// Lets those in that wait now: a mutex alone would go to whoever unlocks and locks at once.
+void BitmapAllocator::give_way(Lock& lock) const {
+  constexpr int kPatience = 1000;
+  lock.unlock();
+  for (int i = 0; i < kPatience && waiting_.load(std::memory_order_relaxed) > 0; ++i) {
+    std::this_thread::yield();
+  }
+  lock.lock();
+}
+
 void BitmapAllocator::commit(Extent extent, Epoch epoch) {
   CAW_ASSERT(in_bounds(extent));
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock = enter();
   pending_[epoch].push_back({raw(extent.first), static_cast<uint32_t>(extent.blocks), false});
 }
 
 void BitmapAllocator::cancel(Extent extent) {
   CAW_ASSERT(in_bounds(extent));
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock = enter();
   const Spot spot = spot_of(raw(extent.first));
   const auto blocks = static_cast<uint32_t>(extent.blocks);
   CAW_ASSERT(regions_[spot.region].bits != nullptr);
@@ -64,7 +82,7 @@ void BitmapAllocator::cancel(Extent extent) {
 }
 
 void BitmapAllocator::free(Extent extent, Epoch epoch) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock = enter();
   // Addresses come from disk: what is wrong with one shows when the checkpoint applies it.
   const bool sane = in_bounds(extent);
   const uint32_t blocks = sane ? static_cast<uint32_t>(extent.blocks) : 0;
@@ -75,12 +93,12 @@ void BitmapAllocator::free(Extent extent, Epoch epoch) {
 }
 
 SpaceFigures BitmapAllocator::figures() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock = enter();
   return {total_blocks_, total_blocks_ - free_blocks_, reclaiming_blocks_, reserve_blocks_};
 }
 
 size_t BitmapAllocator::loaded_regions() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const Lock lock = enter();
   return loaded_;
 }
 

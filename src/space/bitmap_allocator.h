@@ -21,10 +21,12 @@
 //
 // Locking: one mutex, held for bit operations only; dropped for reads of bitmaps and host backing
 // (a pin, Region::outstanding, keeps the region in memory meanwhile).  The exception is the search
-// of an essential request on a full host.  `durable` and what is on disk are changed by
-// write_checkpoint() alone.
+// of an essential request on a full host.  Long work (applying and releasing the changes of a
+// checkpoint) gives way to waiting requests every few hundred changes.  `durable` and what is on
+// disk are changed by write_checkpoint() alone.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -117,6 +119,9 @@ class BitmapAllocator final : public Allocator {
   Result<void> read_tables(const Superblock& superblock);
   void adopt_table(const RegionTableBlock& block);
 
+  Lock enter() const;
+  void give_way(Lock& lock) const;
+
   // ---- taking blocks (bitmap_allocator.cc)
   Result<Spot> take(Lock& lock, uint32_t blocks);
   bool advance(Cursor& cursor, uint32_t blocks, Spot* found);
@@ -172,6 +177,7 @@ class BitmapAllocator final : public Allocator {
   uint64_t reserve_blocks_ = 0;
 
   mutable std::mutex mutex_;
+  mutable std::atomic<uint32_t> waiting_{0};   ///< threads in enter()
   std::vector<Region> regions_;
   std::vector<Group> groups_;
   uint32_t high_water_ = 0;          ///< regions from here on were never touched
