@@ -3,7 +3,9 @@
 //   CAW_SEED, CAW_OPS (ops of each writer; default 1500)
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <string>
@@ -80,6 +82,7 @@ class Threads {
  public:
   explicit Threads(uint64_t seed, uint32_t ops) : seed_(seed), ops_(ops), bed_(options(seed)) {
     for (int w = 0; w < kWriters; ++w) make_tree(slot('W', w));
+    make_tree("P");
   }
 
   void run() {
@@ -96,9 +99,9 @@ class Threads {
   }
 
   void check() {
-    for (int w = 0; w < kWriters; ++w) check_tree(slot('W', w), w, ops_, ops_, 0);
-    for (const auto& [name, note] : clones_) {
-      check_tree(name, note.writer, note.at_least, note.at_most, note.edits);
+    for (int w = 0; w < kWriters; ++w) check_tree({slot('W', w)}, w, ops_, ops_, 0);
+    for (const auto& [path, note] : clones_) {
+      check_tree(path, note.writer, note.at_least, note.at_most, note.edits);
     }
   }
 
@@ -159,42 +162,74 @@ class Threads {
     }
   }
 
+  /// Clones of writers' trees and of clones stand in the tree P; clones of P in Q0 to Q2.  Whoever
+  /// edits a tree below P or Q has to make it private first.
   void clone() {
     Random random(seed_ + 77);
     ForestClient client(bed_.forest());
-    for (int n = 0; !stop_; ++n) {
-      const std::string name = slot('C', n % 12);
-      CloneNote note;
-      note.writer = static_cast<int>(random.below(kWriters));
-      Action a;
-      a.kind = ActionKind::clone;
-      a.path = {slot('W', note.writer)};
-      a.other_key = name;
-      a.prefixes = {{"", ""}};
-      // A clone of a clone now and then.
-      const std::string other = slot('C', static_cast<int>(random.below(12)));
-      const auto known = clones_.find(other);
-      if (random.one_in(3) && known != clones_.end() && other != name) {
-        a.path = {other};
-        note = known->second;
-        must(client.apply({a}), "clone of a clone");
+    while (!stop_) {
+      if (random.one_in(6)) {
+        clone_all(client, slot('Q', static_cast<int>(random.below(3))));
       } else {
-        note.at_least = done_[static_cast<size_t>(note.writer)];
-        must(client.apply({a}), "clone");
-        note.at_most = begun_[static_cast<size_t>(note.writer)];
+        clone_one(client, random);
       }
-      const auto edits = static_cast<uint32_t>(random.below(20));
-      for (uint32_t i = note.edits; i < note.edits + edits; ++i) {
-        must(client.apply({edit(name, i)}), "edit of a clone");
-      }
-      note.edits += edits;
-      clones_[name] = note;
+      edit_some(client, random);
       std::this_thread::sleep_for(std::chrono::milliseconds(random.below(5)));
     }
   }
 
-  static Action edit(const std::string& name, uint32_t i) {
-    return put_action({name}, "edit/" + std::to_string(i) + ".", 30, i);
+  void clone_one(ForestClient& client, Random& random) {
+    const TreePath path{"P", slot('C', static_cast<int>(random.below(8)))};
+    CloneNote note;
+    note.writer = static_cast<int>(random.below(kWriters));
+    const auto writer = static_cast<size_t>(note.writer);
+    Action a = whole_clone({slot('W', note.writer)}, {"P"}, path.back());
+    const TreePath other{"P", slot('C', static_cast<int>(random.below(8)))};
+    const auto known = clones_.find(other);
+    if (random.one_in(3) && known != clones_.end() && other != path) {
+      a.path = other;
+      note = known->second;
+      must(client.apply({a}), "clone of a clone");
+    } else {
+      note.at_least = done_[writer];
+      must(client.apply({a}), "clone");
+      note.at_most = begun_[writer];
+    }
+    clones_[path] = note;
+  }
+
+  void clone_all(ForestClient& client, const std::string& name) {
+    must(client.apply({whole_clone({"P"}, {}, name)}), "clone of clones");
+    std::erase_if(clones_, [&](const auto& entry) { return entry.first.front() == name; });
+    std::map<TreePath, CloneNote> made;
+    for (const auto& [path, note] : clones_) {
+      if (path.front() == "P") made[{name, path.back()}] = note;
+    }
+    clones_.merge(made);
+  }
+
+  void edit_some(ForestClient& client, Random& random) {
+    if (clones_.empty()) return;
+    auto at = clones_.begin();
+    std::advance(at, random.below(clones_.size()));
+    auto& [path, note] = *at;
+    for (uint64_t n = random.below(20); n > 0; --n) {
+      must(client.apply({edit(path, note.edits++)}), "edit of a clone");
+    }
+  }
+
+  static Action whole_clone(const TreePath& from, const TreePath& to, const std::string& key) {
+    Action a;
+    a.kind = ActionKind::clone;
+    a.path = from;
+    a.other_path = to;
+    a.other_key = key;
+    a.prefixes = {{"", ""}};
+    return a;
+  }
+
+  static Action edit(const TreePath& path, uint32_t i) {
+    return put_action(path, "edit/" + std::to_string(i) + ".", 30, i);
   }
 
   void sync() {
@@ -204,13 +239,15 @@ class Threads {
     }
   }
 
-  /// `name` holds what the writer had after some n batches in [at_least, at_most], and the edits.
-  void check_tree(const std::string& name, int w, uint32_t at_least, uint32_t at_most,
+  /// The tree at `path` holds what the writer had after some n batches in [at_least, at_most], and
+  /// the edits.
+  void check_tree(const TreePath& path, int w, uint32_t at_least, uint32_t at_most,
                   uint32_t edits) {
     Forest& forest = bed_.forest();
-    const auto value = forest.get(forest.system_tree(), name);
-    ASSERT_TRUE(value && *value) << name;
-    const TreeRef tree = forest.open_tree((*value)->tree);
+    const std::string name = show_path(path);
+    const Result<TreeRef> found = ForestClient(forest).find(path);
+    ASSERT_TRUE(found) << name << ": " << found.error().to_string();
+    const TreeRef tree = *found;
     const auto count = forest.get(tree, "count.");
     ASSERT_TRUE(count) << count.error().to_string();
     const uint32_t n = *count ? (*count)->length : 0;
@@ -218,9 +255,7 @@ class Threads {
     EXPECT_LE(n, at_most) << name;
     ForestModel model = writer_model(seed_ + static_cast<uint64_t>(w), n);
     for (uint32_t i = 0; i < edits; ++i) {
-      Action a = edit(name, i);
-      a.path = {"W"};
-      apply_to_model({a}, model);
+      apply_to_model({edit({"W"}, i)}, model);
     }
     const auto& records = model.find({"W"})->records;
     auto expected = records.begin();
@@ -246,7 +281,7 @@ class Threads {
   std::array<std::atomic<uint32_t>, kWriters> begun_{};
   std::array<std::atomic<uint32_t>, kWriters> done_{};
   std::mutex mutex_;
-  std::map<std::string, CloneNote> clones_;   // the cloner's, then check()'s
+  std::map<TreePath, CloneNote> clones_;   // the cloner's, then check()'s
 };
 
 TEST(EngineThreads, ClonesHoldOneMoment) {

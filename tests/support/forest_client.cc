@@ -1,5 +1,7 @@
 #include "support/forest_runner.h"
 
+#include <algorithm>
+
 namespace caw {
 namespace {
 
@@ -43,6 +45,7 @@ Result<TreeRef> ForestClient::find_private(const TreePath& path) {
 Result<bool> ForestClient::privatize(const TreeRef& outer, const std::string& key) {
   Batch then;
   then.generation = generation_;
+  then.essential = essential_;
   const std::optional<Value> value = CAW_TRY(forest_.get(outer, key));
   if (!value || value->tree == kNoNode) return fail(Code::tree_absent, 2, "privatize");
   const NodeId id = forest_.new_tree_id();
@@ -60,6 +63,9 @@ Result<bool> ForestClient::privatize(const TreeRef& outer, const std::string& ke
 
 Result<void> ForestClient::apply(const ForestOp& op) {
   if (op.empty()) return {};
+  essential_ = std::all_of(op.begin(), op.end(), [](const Action& action) {
+    return action.kind == ActionKind::erase || action.kind == ActionKind::erase_range;
+  });
   for (int i = 0; i < kTriesMax; ++i) {
     const bool is_clone = op.front().kind == ActionKind::clone;
     if (CAW_TRY(is_clone ? try_clone(op.front()) : try_batch(op))) return {};
@@ -70,6 +76,7 @@ Result<void> ForestClient::apply(const ForestOp& op) {
 Result<bool> ForestClient::try_batch(const ForestOp& op) {
   Batch batch;
   batch.generation = generation_ = forest_.share_generation();
+  batch.essential = essential_;
   for (const Action& action : op) {
     const Result<bool> added = add_action(action, batch);
     if (!added || !*added) {

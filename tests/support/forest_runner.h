@@ -33,7 +33,7 @@ using BedMaker = std::function<std::unique_ptr<ForestBed>()>;
 class ForestClient {
  public:
   explicit ForestClient(Forest& forest) : forest_(forest) {}
-  /// Requires: sensible().  Only batches and clones.
+  /// Requires: sensible().  Only batches and clones.  On failure nothing has happened.
   Result<void> apply(const ForestOp& op);
   /// The tree at `path`, for reading.
   Result<TreeRef> find(const TreePath& path);
@@ -52,6 +52,7 @@ class ForestClient {
 
   Forest& forest_;
   uint64_t generation_ = 0;              ///< at the start of the attempt under way
+  bool essential_ = false;               ///< it only removes: may use the reserve
   uint64_t privatized_count_ = 0;
 };
 
