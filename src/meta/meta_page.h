@@ -63,7 +63,7 @@ class MetaPage final : public RefCounted {
   /// Of our own making, as encoded for `ref`.
   static Ref<const MetaPage> make(const MetaPageContent& content, PageRef ref);
 
-  PageRef ref() const { return ref_; }
+  PageRef page_ref() const { return ref_; }
   uint8_t level() const { return level_; }
   size_t count() const { return offsets_.size(); }
   MetaKey key(size_t i) const;

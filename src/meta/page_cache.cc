@@ -46,19 +46,19 @@ MetaPageHandle PageCache::find(PageRef ref, uint8_t level) {
   const auto at = shard.index.find(raw(ref.addr));
   if (at == shard.index.end()) return {};
   Slot& slot = shard.slots[at->second];
-  if (slot.page->ref() != ref || slot.page->level() != level) return {};
+  if (slot.page->page_ref() != ref || slot.page->level() != level) return {};
   slot.recent = true;
   return slot.page;
 }
 
 void PageCache::put(MetaPageHandle page) {
-  Shard& shard = shard_of(page->ref().addr);
+  Shard& shard = shard_of(page->page_ref().addr);
   const std::lock_guard<std::mutex> lock(shard.mutex);
-  const auto at = shard.index.find(raw(page->ref().addr));
+  const auto at = shard.index.find(raw(page->page_ref().addr));
   if (at != shard.index.end()) drop(shard, at->second);
   shard.bytes += cost(*page);
   cached_bytes_.fetch_add(cost(*page), std::memory_order_relaxed);
-  shard.index.emplace(raw(page->ref().addr), shard.slots.size());
+  shard.index.emplace(raw(page->page_ref().addr), shard.slots.size());
   shard.slots.push_back({std::move(page), true});
   evict(shard);
 }
@@ -80,10 +80,10 @@ void PageCache::drop(Shard& shard, size_t slot) {
   const MetaPage& page = *shard.slots[slot].page;
   shard.bytes -= cost(page);
   cached_bytes_.fetch_sub(cost(page), std::memory_order_relaxed);
-  CAW_ASSERT(shard.index.erase(raw(page.ref().addr)) == 1);
+  CAW_ASSERT(shard.index.erase(raw(page.page_ref().addr)) == 1);
   if (slot + 1 != shard.slots.size()) {
     shard.slots[slot] = std::move(shard.slots.back());
-    shard.index[raw(shard.slots[slot].page->ref().addr)] = slot;
+    shard.index[raw(shard.slots[slot].page->page_ref().addr)] = slot;
   }
   shard.slots.pop_back();
 }

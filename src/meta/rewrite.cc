@@ -82,7 +82,7 @@ Result<MetaRoot> MetaRewrite::run(const MetaRoot& root, Changes changes) {
 /// The pages that take the place of `page` (a single existing one if nothing changes).
 Result<MetaRewrite::Drafts> MetaRewrite::rewrite_page(const MetaPageHandle& page,
                                                       const MetaBounds& bounds, Changes changes) {
-  if (!bounds.hold(*page)) return fail(Code::meta_page, raw(page->ref().addr), kWhere);
+  if (!bounds.hold(*page)) return fail(Code::meta_page, raw(page->page_ref().addr), kWhere);
   return page->level() == 0 ? rewrite_leaf(page, changes) : rewrite_interior(page, bounds, changes);
 }
 
@@ -118,9 +118,9 @@ Result<MetaRewrite::Drafts> MetaRewrite::rewrite_leaf(const MetaPageHandle& leaf
     }
     if (found) ++old;
   }
-  if (leaf && !differs) return Drafts{{leaf->key(0), leaf->ref(), {}, false}};
+  if (leaf && !differs) return Drafts{{leaf->key(0), leaf->page_ref(), {}, false}};
   for (; old < count; ++old) keep({leaf->key(old), leaf->value(old)});
-  if (leaf) old_pages_.push_back(leaf->ref().addr);
+  if (leaf) old_pages_.push_back(leaf->page_ref().addr);
 
   Packer packer(0, total_bytes, inserts && appends);
   for (const Entry& entry : entries) {
@@ -165,8 +165,8 @@ Result<MetaRewrite::Drafts> MetaRewrite::rewrite_interior(const MetaPageHandle& 
     if (same) made[0].first = page->key(i);
     std::move(made.begin(), made.end(), std::back_inserter(drafts));
   }
-  if (!differs) return Drafts{{page->key(0), page->ref(), {}, false}};
-  old_pages_.push_back(page->ref().addr);
+  if (!differs) return Drafts{{page->key(0), page->page_ref(), {}, false}};
+  old_pages_.push_back(page->page_ref().addr);
   CAW_TRY(join_small(drafts, child_level, bounds.hi));
   return make_parents(drafts, page->level());
 }
