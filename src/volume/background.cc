@@ -11,11 +11,24 @@ namespace {
 constexpr auto kIdleWait = std::chrono::milliseconds(200);
 constexpr uint64_t kReclaimBatch = 64;
 constexpr size_t kIdleTreesKept = 1024;
+constexpr int kTreesSettledAtOpen = 64;
 }  // namespace
 
 void Volume::start_threads() {
   maintainer_ = std::thread([this] { maintainer_loop(); });
   checkpointer_ = std::thread([this] { checkpointer_loop(); });
+}
+
+/// A removal whose messages had not come to rest when the volume was last used goes on now, in the
+/// trees that most see: the system tree and those it owns.
+Result<void> Volume::settle_after_open() {
+  enqueue(system_tree_);
+  auto cursor = scan(system_tree_, "", std::string(kKeyEnd));
+  for (int i = 0; i < kTreesSettledAtOpen && CAW_TRY(cursor->next()); ++i) {
+    const NodeId owned = cursor->value().tree;
+    if (owned != kNoNode) enqueue(open_tree(owned));
+  }
+  return {};
 }
 
 void Volume::stop_threads() {
@@ -201,7 +214,7 @@ void Volume::maintainer_loop() {
 }
 
 bool Volume::wants_checkpoint() const {
-  return store_->dirty_bytes() > dirty_limit_ ||
+  return store_->dirty_bytes() > dirty_limit_ || store_->needs_checkpoint() ||
          memtable_bytes_.load() > static_cast<int64_t>(memtable_limit_) * 2;
 }
 

@@ -103,6 +103,7 @@ class Volume final : public Forest {
 
   Volume(std::unique_ptr<NodeStore> store, const VolumeOptions& options);
   void start_threads();
+  Result<void> settle_after_open();
   void stop_threads();
 
   // volume.cc
