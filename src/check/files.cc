@@ -241,6 +241,41 @@ void TreeCheck::check_extent(std::string_view key, uint64_t chunk, const Value& 
 
 void TreeCheck::finish() { leave_names(); }
 
+/// Trees that visible records own, by the tree that the record is in.
+using TreeEdges = std::map<NodeId, std::vector<NodeId>>;
+
+/// Reports each tree that is found within itself.
+void check_nesting(const TreeEdges& edges, NodeId root, Findings& findings) {
+  struct Step {
+    NodeId tree;
+    bool leave = false;
+  };
+  std::map<NodeId, bool> open;   // false: left again
+  std::vector<Step> steps{{root}};
+  while (!steps.empty()) {
+    const Step step = steps.back();
+    steps.pop_back();
+    if (step.leave) {
+      open[step.tree] = false;
+      continue;
+    }
+    if (!open.emplace(step.tree, true).second) continue;
+    steps.push_back({step.tree, true});
+    const auto below = edges.find(step.tree);
+    if (below == edges.end()) continue;
+    for (const NodeId tree : below->second) {
+      const auto state = open.find(tree);
+      if (state == open.end()) {
+        steps.push_back({tree});
+      } else if (state->second) {
+        findings.add(Code::check_cycle, raw(tree),
+                     fmt::format("tree {} contains itself, through tree {}", raw(tree),
+                                 raw(step.tree)));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 FileFigures check_files(BlockDevice& device, const Superblock& superblock, const NodeTable& table,
@@ -248,6 +283,7 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
   FileFigures figures;
   TreeReader reader(device, table);
   std::set<NodeId> seen;
+  TreeEdges edges;
   std::vector<PendingTree> pending;
   if (superblock.system_tree != kNoNode) {
     pending.push_back({superblock.system_tree, TreeKind::system, 0, false});
@@ -257,6 +293,7 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
     pending.pop_back();
     if (!seen.insert(tree.root).second) continue;
     ++figures.trees;
+    const size_t known = pending.size();
     TreeCheck check(device, findings, figures, tree, pending);
     const Result<void> read = reader.scan(
         tree.root,
@@ -266,7 +303,9 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
     } else {
       findings.add(read.error(), raw(tree.root), fmt::format("reading tree {}", raw(tree.root)));
     }
+    for (size_t i = known; i < pending.size(); ++i) edges[tree.root].push_back(pending[i].root);
   }
+  check_nesting(edges, superblock.system_tree, findings);
   return figures;
 }
 

@@ -37,6 +37,8 @@ Message data(size_t bytes) { return Message::put(inline_value(std::string(bytes,
 /// tree 5; an orphan.
 struct Sample {
   Messages system, root, file;
+  uint64_t file_tree = 5;
+  std::map<uint64_t, uint64_t> counts;
 
   Sample() {
     const std::string d = body_path("", 18);
@@ -62,20 +64,22 @@ struct Sample {
     HandmadeVolume volume;
     uint64_t leaf = 10;
     for (const auto& [id, messages] :
-         {std::pair{1, &system}, std::pair{3, &root}, std::pair{5, &file}}) {
+         {std::pair{uint64_t{1}, &system}, std::pair{uint64_t{3}, &root},
+          std::pair{file_tree, &file}}) {
       Interior node;
       node.edges.resize(1);
       node.edges[0].child = NodeId{leaf};
       volume.add_block(leaf++, NodeKind::leaf, listed(*messages));
-      volume.add_interior(static_cast<uint64_t>(id), node);
+      volume.add_interior(id, node);
     }
+    volume.node_counts = counts;
     volume.finish();
     return check_volume(volume.device(), {.files = true}).value();
   }
-  std::string findings() const {
+  std::string findings(Code expected = Code::check_files) const {
     std::string out;
     for (const Finding& finding : check().findings) {
-      EXPECT_EQ(finding.code, Code::check_files) << finding.text;
+      EXPECT_EQ(finding.code, expected) << finding.text;
       out += finding.text + "\n";
     }
     return out;
@@ -130,6 +134,20 @@ TEST(Files, Data) {
   EXPECT_NE(found_with([](Sample& s) { s.root[chunk_key("", 99, 0)] = data(1); }), "");
   EXPECT_NE(found_with([](Sample& s) { s.file[owned_chunk_key(0)] = data(101); }), "");
   EXPECT_NE(found_with([](Sample& s) { s.file[owned_chunk_key(~uint64_t{0})] = data(1); }), "");
+}
+
+TEST(Files, TreeWithinItself) {
+  Sample sample;
+  sample.root[record_key("", 18)] = record(S_IFDIR | 0755, "d", 0, 6);
+  std::erase_if(sample.root, [](const auto& entry) {
+    return entry.first.starts_with(metadata_prefix(body_path("", 18)));
+  });
+  sample.file.clear();
+  sample.file[dirent_key("", "up")] = dirent(30, S_IFDIR);
+  sample.file[record_key("", 30)] = record(S_IFDIR | 0755, "up", 0, 3);
+  sample.file_tree = 6;
+  sample.counts = {{3, 2}};
+  EXPECT_NE(sample.findings(Code::check_cycle), "");
 }
 
 /// One leaf below two levels, each with runs, seen through a translated edge.
