@@ -15,6 +15,14 @@ RunPlan plan_for(uint64_t seed) {
   plan.make_bed = [seed] {
     VolumeBedOptions options;
     options.shape = tiny_shape(seed);
+    if (seed % 5 == 0) {                 // less tiny: other proportions
+      options.shape.leaf_bytes = 4096;
+      options.shape.fanout = 6;
+      options.shape.buffer_bytes = 4096;
+      options.shape.run_bytes = 2048;
+      options.shape.inline_bytes = 512;
+      options.shape.inline_value_bytes = 700;
+    }
     options.cache_bytes = seed % 3 == 0 ? 64U << 10 : 4U << 20;
     options.compression = seed % 2 == 0 ? Compression::lz4 : Compression::zstd;
     return std::make_unique<VolumeBed>(options);

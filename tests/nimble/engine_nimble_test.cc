@@ -261,5 +261,70 @@ TEST(Nimble, AChainOfClonesCostsItsEditsOnly) {
   EXPECT_LE(per_round, 16U << 10);
 }
 
+TEST(Nimble, OverwritesDoNotGrowATree) {
+  constexpr uint64_t kKeys = 20000;
+  Volumes volumes;
+  volumes.fill("tree", kKeys, 400);
+  const uint64_t used = volumes.used_bytes();
+  Random random(6);
+  for (int round = 0; round < 10; ++round) {
+    volumes.edit("tree", kKeys, 10000, random);
+    volumes.settle();
+  }
+  std::printf("bytes used: %llu before, %llu after 100000 patches\n",
+              static_cast<unsigned long long>(used),
+              static_cast<unsigned long long>(volumes.used_bytes()));
+  // What is pending (B, 512 KiB), in runs that are partly applied, and leaves that were split.
+  EXPECT_LE(volumes.used_bytes(), used * 3 / 2 + 2 * kMiB);
+}
+
+/// Once everything is erased: dead bytes up to B wait for a flush, and the erases themselves.
+constexpr uint64_t kLeftover = 3 * kMiB / 2;
+
+/// Erases every record by itself, saying how much that makes dead.
+void erase_each(Volumes& volumes, const std::string& name, uint64_t keys, uint64_t dead_bytes) {
+  const TreeRef tree = volumes.tree(name);
+  for (uint64_t i = 0; i < keys;) {
+    Batch batch;
+    batch.generation = volumes.forest().share_generation();
+    for (const uint64_t end = std::min(keys, i + 100); i < end; ++i) {
+      batch.erase(tree, Volumes::key(i), dead_bytes);
+    }
+    volumes.must(volumes.forest().apply(batch));
+  }
+  volumes.settle();
+}
+
+TEST(Nimble, ErasingRecordByRecordGivesTheSpaceBack) {
+  constexpr uint64_t kKeys = 20000;
+  Volumes volumes;
+  const uint64_t empty = volumes.used_bytes();
+  volumes.fill("tree", kKeys, 400);
+  erase_each(volumes, "tree", kKeys, 430);
+  std::printf("bytes used: %llu empty, %llu after erasing\n",
+              static_cast<unsigned long long>(empty),
+              static_cast<unsigned long long>(volumes.used_bytes()));
+  EXPECT_LE(volumes.used_bytes(), empty + kLeftover);
+}
+
+TEST(Nimble, ErasingInACloneGivesTheSpaceBackOnceTheSourceIsGone) {
+  constexpr uint64_t kKeys = 20000;
+  Volumes volumes;
+  const uint64_t empty = volumes.used_bytes();
+  volumes.fill("source", kKeys, 400);
+  volumes.clone("source", "clone", {"", ""});
+  erase_each(volumes, "clone", kKeys, 430);
+  Batch batch;
+  batch.generation = volumes.forest().share_generation();
+  batch.erase(volumes.forest().system_tree(), "source", 0);
+  volumes.must(volumes.forest().apply(batch));
+  volumes.settle();
+  volumes.settle();
+  EXPECT_EQ(volumes.scan("clone"), 0U);
+  std::printf("bytes used: %llu empty, %llu at the end\n", static_cast<unsigned long long>(empty),
+              static_cast<unsigned long long>(volumes.used_bytes()));
+  EXPECT_LE(volumes.used_bytes(), empty + kLeftover);
+}
+
 }  // namespace
 }  // namespace caw
