@@ -20,5 +20,8 @@ int run_mount(Arguments arguments);
 /// As mount(8) calls it: IMAGE DIR [-sfnv] [-o OPTIONS].
 int run_mount_helper(Arguments arguments);
 int run_info(Arguments arguments);
+int run_dump(Arguments arguments);
+/// Exit codes as fsck(8).
+int run_fsck(Arguments arguments);
 
 }  // namespace caw

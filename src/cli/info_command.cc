@@ -107,7 +107,7 @@ Json describe(const caw_info& info) {
 void print_text(const Json& description) {
   for (const auto& [name, value] : description.items()) {
     std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
-    if (name.ends_with("_bytes")) shown += " (" + size_text(value.get<uint64_t>()) + ")";
+    if (name.ends_with("_bytes")) shown += " (" + human_size(value.get<uint64_t>()) + ")";
     std::printf("%-22s %s\n", name.c_str(), shown.c_str());
   }
 }

@@ -1,4 +1,4 @@
-// caw: the one program; also under the names mkfs.cawfs, mount.cawfs and cawfs.
+// caw: the one program; also under the names mkfs.cawfs, mount.cawfs, fsck.cawfs and cawfs.
 #include <cstdio>
 #include <span>
 #include <string>
@@ -20,6 +20,8 @@ constexpr std::string_view kHelp =
     "  same    do two trees or files share all their content?\n"
     "  sync    makes everything so far durable\n"
     "  info    shows what a volume is and does\n"
+    "  fsck    checks a volume that is not mounted\n"
+    "  dump    shows how a volume looks inside (for developers)\n"
     "\n"
     "caw COMMAND --help says more about each.\n";
 
@@ -31,7 +33,8 @@ struct Command {
 constexpr Command kCommands[] = {
     {"clone", caw::run_clone}, {"rm", caw::run_remove},     {"sync", caw::run_sync},
     {"same", caw::run_same},   {"umount", caw::run_umount}, {"mkfs", caw::run_mkfs},
-    {"mount", caw::run_mount}, {"info", caw::run_info},
+    {"mount", caw::run_mount}, {"info", caw::run_info},     {"fsck", caw::run_fsck},
+    {"dump", caw::run_dump},
 };
 
 std::string_view base_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
@@ -43,6 +46,7 @@ int main(int argc, char** argv) {
   if (all.empty()) return caw::kExitUsage;
   const std::string_view self = base_name(all[0]);
   if (self == "mkfs.cawfs") return caw::run_mkfs(all.subspan(1));
+  if (self == "fsck.cawfs") return caw::run_fsck(all.subspan(1));
   if (self == "mount.cawfs" || self == "cawfs") return caw::run_mount_helper(all.subspan(1));
 
   const std::string_view name = all.size() > 1 ? all[1] : "";

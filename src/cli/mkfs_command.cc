@@ -60,7 +60,7 @@ int check_request(const MkfsRequest& request, const ImageState& state, uint64_t&
     if (!wanted)
       return usage_error("mkfs", "--size " + request.size + " is not a size such as 64G");
     if (!state.is_regular && *wanted > state.size_bytes) {
-      return say("the device has only " + size_text(state.size_bytes), "choose a smaller --size");
+      return say("the device has only " + human_size(state.size_bytes), "choose a smaller --size");
     }
     if (state.is_regular) size = *wanted;
   } else if (state.is_regular && state.size_bytes == 0) {
@@ -127,7 +127,7 @@ int run(const MkfsRequest& request, Compression compression) {
     if (state->contents == ImageContents::absent) unlink(request.image.c_str());
     return say(made.error());
   }
-  std::printf("%s: a cawfs volume of %s\n", request.image.c_str(), size_text(size).c_str());
+  std::printf("%s: a cawfs volume of %s\n", request.image.c_str(), human_size(size).c_str());
   return kExitDone;
 }
 

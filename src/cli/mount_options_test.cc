@@ -24,9 +24,9 @@ TEST(SizeTest, RefusesWhatIsNoSize) {
 }
 
 TEST(SizeTest, ShowsUnits) {
-  EXPECT_EQ(size_text(812), "812 B");
-  EXPECT_EQ(size_text(uint64_t{64} << 30), "64 GiB");
-  EXPECT_EQ(size_text(3U << 19), "1.5 MiB");
+  EXPECT_EQ(human_size(812), "812 B");
+  EXPECT_EQ(human_size(uint64_t{64} << 30), "64 GiB");
+  EXPECT_EQ(human_size(3U << 19), "1.5 MiB");
 }
 
 TEST(MountOptionsTest, TakesWhatFstabHas) {

@@ -23,7 +23,7 @@ std::optional<uint64_t> parse_size(std::string_view text) {
   return number << shift;
 }
 
-std::string size_text(uint64_t bytes) {
+std::string human_size(uint64_t bytes) {
   constexpr std::array kUnits = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   auto value = static_cast<double>(bytes);
   size_t unit = 0;

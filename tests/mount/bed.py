@@ -63,6 +63,12 @@ class Bed:
     def info(self, path=None):
         return json.loads(ok("info", "--json", path or self.dir))
 
+    def check(self):
+        """The volume, which must not be mounted, has nothing wrong with it."""
+        done = caw("fsck", self.image)
+        if done.returncode != 0:
+            raise AssertionError(f"caw fsck: exit {done.returncode}: {done.stdout}{done.stderr}")
+
     def kill(self):
         """The server ends at once, as in a crash, and its mount is taken away."""
         pid = self.info()["pid"]
@@ -80,6 +86,13 @@ class Bed:
             if caw("umount", self.dir).returncode != 0:
                 run("umount", "-l", self.dir)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def bed_is_alive(bed):
+    try:
+        return is_mounted(bed.dir) and os.stat(bed.dir) is not None
+    except OSError:
+        return False
 
 
 def is_zombie(pid):
@@ -105,6 +118,11 @@ class MountedTest(unittest.TestCase):
         self.bed = Bed(self.size, self.mkfs)
         self.addCleanup(self.bed.destroy)
         self.bed.mount(*self.mount)
+
+    def tearDown(self):
+        if bed_is_alive(self.bed):
+            self.bed.umount()
+            self.bed.check()
 
     def path(self, *parts):
         return self.bed.path(*parts)
