@@ -117,9 +117,10 @@ class MountedTest(unittest.TestCase):
     def setUp(self):
         self.bed = Bed(self.size, self.mkfs)
         self.addCleanup(self.bed.destroy)
+        self.addCleanup(self.check_at_the_end)
         self.bed.mount(*self.mount)
 
-    def tearDown(self):
+    def check_at_the_end(self):
         if bed_is_alive(self.bed):
             self.bed.umount()
             self.bed.check()
