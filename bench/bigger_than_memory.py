@@ -238,6 +238,7 @@ def main():
             sampler.join()
             if args.caw:
                 result.series["counters"] = fs.counters()
+                result.point("caw fsck finds", fs.check() or "nothing", equals="nothing")
                 memory_points(result, sampler, group, args.cache_mib * MIB)
         for kind, worst in sorted(timed.worst.items()):
             result.point(f"worst {kind}", worst / 1e6, "ms", at_most=100, timed=True)

@@ -165,6 +165,7 @@ def main():
         cold(fs, names, mounts.scaled(args.cold_rounds, args.scale, 2), result)
         with_dirty(fs, names, rounds, mounts.scaled(256, args.scale, 4), result)
         with_writers(fs, names[min(3, len(names) - 1)], rounds, result)
+        result.point("caw fsck finds", fs.check() or "nothing", equals="nothing")
         wrong = trees.verify_tree(fs.path(names[-1]), sizes[-1],
                                   numbers=random.Random(1).sample(range(sizes[-1]),
                                                                   min(200, sizes[-1])))

@@ -153,6 +153,7 @@ def main():
         for label, chain, kill in (("star", False, False), ("chain", True, False),
                                    ("star, killed", False, True), ("chain, killed", True, True)):
             shape(fs, result, label, source, files, clones, chain, kill, args.sampled)
+        result.point("caw fsck finds", fs.check() or "nothing", equals="nothing")
         result.point("files of the source that differ", trees.verify_tree(source, files), "files",
                      equals=0)
     return result.finish()

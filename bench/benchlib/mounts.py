@@ -115,6 +115,10 @@ class MountedFileSystem:
     def counters(self):
         return {}
 
+    def check(self):
+        """Stops, has the volume checked, mounts again.  What is wrong, or nothing."""
+        return ""
+
     def make_source(self, path):
         """An empty directory that can be a source of clones."""
         os.mkdir(path)
@@ -176,6 +180,14 @@ class CawMount(MountedFileSystem):
             time.sleep(0.005)
         subprocess.run(["umount", "-l", self.root], stderr=subprocess.DEVNULL, check=False)
         drop_file_cache(self.image)
+
+    def check(self):
+        self.stop()
+        done = subprocess.run([self.caw, "fsck", self.image], capture_output=True, text=True,
+                              check=False)
+        self.mount()
+        text = (done.stdout + done.stderr).strip()
+        return text[:500] if done.returncode != 0 else ""
 
     @staticmethod
     def _ended(pid):

@@ -88,6 +88,7 @@ def main():
             with open(fs.path(f"extra{turn}"), "wb") as file:
                 file.write(b"more")
             before = trees.manifest(fs.root)
+        result.point("caw fsck finds", fs.check() or "nothing", equals="nothing")
     return result.finish()
 
 
