@@ -1,11 +1,11 @@
 #include "check/check.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <tuple>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/bytes.h"
 #include "check/block_map.h"
@@ -22,9 +22,12 @@ enum class RefKind : uint8_t { edge, run, record, superblock };
 
 const char* name_of_kind(NodeKind kind) {
   switch (kind) {
-    case NodeKind::leaf: return "leaf";
-    case NodeKind::interior: return "interior";
-    case NodeKind::run: return "run";
+    case NodeKind::leaf:
+      return "leaf";
+    case NodeKind::interior:
+      return "interior";
+    case NodeKind::run:
+      return "run";
   }
   return "node";
 }
@@ -47,8 +50,8 @@ class Checker {
   struct NodeState {
     uint32_t refs = 0;
     Walk walk = Walk::unseen;
-    bool is_tree = false;        ///< a record or the superblock owns it
-    bool is_child = false;       ///< an edge leads to it
+    bool is_tree = false;   ///< a record or the superblock owns it
+    bool is_child = false;  ///< an edge leads to it
     bool has_inline = false;
     bool is_unreached = false;
   };
@@ -95,7 +98,7 @@ class Checker {
   RegionTable regions_;
   NodeTable table_;
   BlockMap used_;
-  std::vector<NodeState> states_;        ///< beside table_.nodes
+  std::vector<NodeState> states_;  ///< beside table_.nodes
   std::vector<Step> stack_;
   std::vector<BlobUse> blobs_;
   /// Everything was read: what was not reached is not in use.
@@ -143,8 +146,8 @@ void Checker::walk() {
   if (complete_) walk_unreached();
 }
 
-/// Reports what nothing leads to, and follows it all the same, so that what it holds is not reported
-/// once more as wrong counts and leaked blocks.
+/// Reports what nothing leads to, and follows it all the same, so that what it holds is not
+/// reported once more as wrong counts and leaked blocks.
 void Checker::walk_unreached() {
   for (const bool referred : {false, true}) {
     for (size_t i = 0; i < states_.size(); ++i) {
@@ -158,8 +161,8 @@ void Checker::walk_unreached() {
 }
 
 /// Depth first.  All ancestors of the node at hand are open and no others, so a reference to an
-/// open node closes a cycle.  That is no damage by itself: a shared leaf or run may hold, outside the
-/// bounds of the edge that leads to it, the record of a tree above that edge.
+/// open node closes a cycle.  That is no damage by itself: a shared leaf or run may hold, outside
+/// the bounds of the edge that leads to it, the record of a tree above that edge.
 void Checker::walk_from(size_t root) {
   stack_.push_back({root, false});
   while (!stack_.empty()) {
@@ -425,9 +428,9 @@ void Checker::use_blocks(BlockAddr addr, uint64_t blocks, std::string_view who, 
   const uint64_t region = first / kRegionBlocks;
   if (region >= layout_.regions || first % kRegionBlocks < layout_.fixed_blocks(region) ||
       first % kRegionBlocks + blocks > layout_.region_blocks(region)) {
-    findings_.add(Code::check_double_use, first,
-                  fmt::format("{} {} at blocks {}+{}, where no data can be", who, id, first,
-                              blocks));
+    findings_.add(
+        Code::check_double_use, first,
+        fmt::format("{} {} at blocks {}+{}, where no data can be", who, id, first, blocks));
     return;
   }
   if (const std::optional<uint64_t> twice = used_.mark(first, blocks)) {

@@ -1,11 +1,11 @@
 #include "check/check.h"
 
-#include <algorithm>
-
 #include <gtest/gtest.h>
 
-#include "check/handmade_volume.h"
+#include <algorithm>
+
 #include "base/random.h"
+#include "check/handmade_volume.h"
 
 namespace caw {
 namespace {
@@ -38,8 +38,8 @@ Interior interior(Height height, std::vector<Edge> edges, std::vector<RunRef> ru
 Message blob_put(const BlobRef& blob) { return Message::put(blob_value(blob)); }
 Message tree_put(uint64_t tree) { return Message::put(inline_value("d", NodeId{tree})); }
 
-/// The system tree (1, 2, leaf 3, run 4) owns trees 5 and 6, which share leaf 7 and run 8; a blob is
-/// shared by leaf 7 and run 8; node 9 is dead and holds leaf 10 and another blob.
+/// The system tree (1, 2, leaf 3, run 4) owns trees 5 and 6, which share leaf 7 and run 8; a blob
+/// is shared by leaf 7 and run 8; node 9 is dead and holds leaf 10 and another blob.
 void fill(HandmadeVolume& volume) {
   const BlobRef shared = volume.add_blob(std::string(9000, 's'));
   const BlobRef single = volume.add_blob(std::string(20'000, 'x'));
@@ -133,7 +133,7 @@ TEST(Check, OlderSuperblockIsTheFallBack) {
   HandmadeVolume volume;
   fill(volume);
   volume.finish();
-  volume.damage(0, 100);   // never written here: a torn write of the older one is no damage
+  volume.damage(0, 100);  // never written here: a torn write of the older one is no damage
   EXPECT_TRUE(check_volume(volume.device()).value().is_sound());
   volume.damage(1, 100);
   EXPECT_EQ(check_volume(volume.device()).error().code, Code::superblock_damaged);
@@ -146,19 +146,16 @@ TEST(Check, Counts) {
             Codes{Code::check_count});
   EXPECT_EQ(found_with([](HandmadeVolume& v) { v.node_counts[3] = 2; }), Codes{Code::check_count});
   EXPECT_EQ(found_with([](HandmadeVolume& v) { v.node_counts[3] = 1; }), Codes{Code::check_count});
-  EXPECT_EQ(found_with([](HandmadeVolume& v) { v.node_counts[99] = 2; }),
-            Codes{Code::check_count});
+  EXPECT_EQ(found_with([](HandmadeVolume& v) { v.node_counts[99] = 2; }), Codes{Code::check_count});
   EXPECT_EQ(found_with([](HandmadeVolume& v) { v.blob_counts.begin()->second = 3; }),
             Codes{Code::check_count});
-  EXPECT_EQ(found_with([](HandmadeVolume& v) { v.blob_counts.clear(); }),
-            Codes{Code::check_count});
+  EXPECT_EQ(found_with([](HandmadeVolume& v) { v.blob_counts.clear(); }), Codes{Code::check_count});
   EXPECT_EQ(found_with([](HandmadeVolume& v) { v.blob_counts[20'000] = 2; }),
             Codes{Code::check_count});
 }
 
 TEST(Check, DeadListAndUnreachableNodes) {
-  EXPECT_EQ(found_with([](HandmadeVolume& v) { v.dead.clear(); }),
-            Codes{Code::check_unreachable});
+  EXPECT_EQ(found_with([](HandmadeVolume& v) { v.dead.clear(); }), Codes{Code::check_unreachable});
   EXPECT_EQ(found_with([](HandmadeVolume& v) { v.dead = {9, 88}; }), Codes{Code::check_dead});
   EXPECT_EQ(found_with([](HandmadeVolume& v) { v.dead = {3, 9}; }), Codes{Code::check_dead});
   EXPECT_EQ(found_with([](HandmadeVolume& v) {
@@ -209,7 +206,9 @@ TEST(Check, CyclesOfReferencesAreCounted) {
 }
 
 TEST(Check, Blocks) {
-  EXPECT_EQ(found_with([](HandmadeVolume& v) { v.leaked = {20'000, 20'001, 20'500}; }),
+  EXPECT_EQ(found_with([](HandmadeVolume& v) {
+              v.leaked = {20'000, 20'001, 20'500};
+            }),
             Codes{Code::check_leaked});
   EXPECT_EQ(found_with([](HandmadeVolume& v) { v.unmarked = {v.addr_of(7)}; }),
             Codes{Code::check_unmarked});
@@ -221,9 +220,9 @@ TEST(Check, Blocks) {
       found_with([](HandmadeVolume& v) { v.move_node(3, v.addr_of(4)); }), Code::check_double_use));
   EXPECT_TRUE(std::ranges::count(found_with([](HandmadeVolume& v) { v.move_node(3, 2); }),
                                  Code::check_double_use));
-  EXPECT_TRUE(std::ranges::count(
-      found_with([](HandmadeVolume& v) { v.move_node(3, uint64_t{1} << 60); }),
-      Code::check_double_use));
+  EXPECT_TRUE(
+      std::ranges::count(found_with([](HandmadeVolume& v) { v.move_node(3, uint64_t{1} << 60); }),
+                         Code::check_double_use));
 }
 
 TEST(Check, Damage) {

@@ -1,9 +1,9 @@
 #include "check/describe.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "schema/keys.h"
 #include "schema/records.h"
@@ -60,18 +60,24 @@ bool append_section(std::string& out, char section, std::string_view& rest) {
 
 const char* kind_text(NodeKind kind) {
   switch (kind) {
-    case NodeKind::leaf: return "leaf";
-    case NodeKind::interior: return "interior";
-    case NodeKind::run: return "run";
+    case NodeKind::leaf:
+      return "leaf";
+    case NodeKind::interior:
+      return "interior";
+    case NodeKind::run:
+      return "run";
   }
   return "?";
 }
 
 const char* compression_text(Compression compression) {
   switch (compression) {
-    case Compression::none: return "none";
-    case Compression::lz4: return "lz4";
-    case Compression::zstd: return "zstd";
+    case Compression::none:
+      return "none";
+    case Compression::lz4:
+      return "lz4";
+    case Compression::zstd:
+      return "zstd";
   }
   return "?";
 }
@@ -150,9 +156,12 @@ std::string message_text(MessageKind kind, std::string_view body) {
   const Result<Message> message = decode_message(kind, body);
   if (!message) return "damaged";
   switch (kind) {
-    case MessageKind::put: return "put " + value_text(message->value);
-    case MessageKind::erase: return fmt::format("erase ({} B dead)", message->dead_bytes);
-    case MessageKind::patch: return "patch" + patch_text(message->patch);
+    case MessageKind::put:
+      return "put " + value_text(message->value);
+    case MessageKind::erase:
+      return fmt::format("erase ({} B dead)", message->dead_bytes);
+    case MessageKind::patch:
+      return "patch" + patch_text(message->patch);
   }
   return "?";
 }

@@ -1,11 +1,11 @@
 // The trees of a volume as a graph.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <deque>
 #include <iterator>
 #include <map>
 #include <set>
-
-#include <fmt/format.h>
 
 #include "check/describe.h"
 #include "check/dump.h"
@@ -91,10 +91,11 @@ std::string Drawing::draw() {
   Findings findings(1);
   table_ = read_node_table(device_, superblock_, findings);
   out_ = kHeader;
-  fmt::format_to(Out(out_),
-                 "  label=\"{} epoch {}: {} nodes, {} of them shared (orange: count above one)\";\n",
-                 dot_text(superblock_.label), superblock_.epoch, table_.nodes.size(),
-                 table_.node_counts.size());
+  fmt::format_to(
+      Out(out_),
+      "  label=\"{} epoch {}: {} nodes, {} of them shared (orange: count above one)\";\n",
+      dot_text(superblock_.label), superblock_.epoch, table_.nodes.size(),
+      table_.node_counts.size());
   fmt::format_to(Out(out_), "  super [label=\"superblock\", shape=octagon];\n");
   if (superblock_.system_tree != kNoNode) {
     trees_.insert(superblock_.system_tree);
@@ -112,8 +113,10 @@ std::string Drawing::draw() {
     draw_node(id);
   }
   if (left_out_ > 0) {
-    fmt::format_to(Out(out_), "  more [label=\"{} references to nodes not drawn\", "
-                              "shape=plaintext];\n", left_out_);
+    fmt::format_to(Out(out_),
+                   "  more [label=\"{} references to nodes not drawn\", "
+                   "shape=plaintext];\n",
+                   left_out_);
   }
   if (findings.count() > 0) out_ += "  damage [label=\"the node table is damaged\", color=red];\n";
   out_ += "}\n";
@@ -153,7 +156,8 @@ void Drawing::draw_arrows(NodeId from, const Arrows& arrows) {
     if (!reached_.contains(to)) continue;
     std::string label = arrow.label;
     const size_t references = arrow.edges + arrow.runs + arrow.records;
-    if (references > 1) label += fmt::format("{}{} references", label.empty() ? "" : "\\n", references);
+    if (references > 1)
+      label += fmt::format("{}{} references", label.empty() ? "" : "\\n", references);
     const char* style = arrow.records > 0 ? "color=blue, penwidth=1.5"
                         : arrow.runs > 0  ? "style=dashed"
                                           : "style=solid";
@@ -172,9 +176,9 @@ std::string Drawing::draw_contents(const NodeRow& row, Arrows& arrows) {
   } else {
     const Result<SortedBlock> block = SortedBlock::open(node->payload);
     if (!block) return dot_text(block.error().to_string());
-    text = fmt::format("{} {}", block->count(),
-                       row.kind == NodeKind::leaf ? "records" : "messages") +
-           draw_block(*block, arrows);
+    text =
+        fmt::format("{} {}", block->count(), row.kind == NodeKind::leaf ? "records" : "messages") +
+        draw_block(*block, arrows);
   }
   for (const auto& [to, arrow] : arrows) {
     if (arrow.records > 0) trees_.insert(to);

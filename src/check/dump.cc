@@ -1,9 +1,9 @@
 #include "check/dump.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
-
-#include <fmt/format.h>
 
 #include "check/describe.h"
 #include "check/findings.h"
@@ -38,7 +38,7 @@ std::string shape_text(const TreeShape& shape) {
 std::string superblock_text(const FoundSuperblock& found) {
   std::string out;
   for (unsigned slot = 0; slot < 2; ++slot) {
-    const std::string state = slot == found.slot    ? "current"
+    const std::string state = slot == found.slot   ? "current"
                               : found.damage[slot] ? std::string(text_of(*found.damage[slot]))
                                                    : "older";
     fmt::format_to(Out(out), "superblock {}: {}\n", slot, state);

@@ -14,8 +14,8 @@
 namespace caw {
 
 struct DumpLimits {
-  size_t max_nodes = 300;      ///< listed or drawn
-  size_t max_entries = 200;    ///< of one node
+  size_t max_nodes = 300;    ///< listed or drawn
+  size_t max_entries = 200;  ///< of one node
 };
 
 /// All of these fail as check_volume() does.

@@ -29,10 +29,11 @@ void fill(HandmadeVolume& volume) {
   root.edges[0].child = NodeId{2};
   volume.superblock.label = "pic\"ture";
   volume.add_interior(1, root);
-  volume.add_block(2, NodeKind::leaf,
-                   {{dirent_key("", "file"), Message::put(inline_value("x"))},
-                    {record_key("", 17), Message::put(inline_value(record_of("photos"), NodeId{3}))},
-                    {record_key("", 18), Message::put(inline_value(record_of("copy"), NodeId{4}))}});
+  volume.add_block(
+      2, NodeKind::leaf,
+      {{dirent_key("", "file"), Message::put(inline_value("x"))},
+       {record_key("", 17), Message::put(inline_value(record_of("photos"), NodeId{3}))},
+       {record_key("", 18), Message::put(inline_value(record_of("copy"), NodeId{4}))}});
   root.edges[0].child = NodeId{5};
   root.next_pos = 3;
   root.edges[0].translation = {std::string("\0\4\1\x11", 4), std::string("\0", 1)};
@@ -90,8 +91,8 @@ TEST(Dump, Nodes) {
   EXPECT_TRUE(contains(interior, "run 6 at 1")) << interior;
   const std::string blob = dump_node(volume.device(), NodeId{5}).value();
   EXPECT_TRUE(contains(blob, "data #20 +3: put 9000 B, blob at")) << blob;
-  EXPECT_TRUE(contains(dump_node(volume.device(), NodeId{2}, {.max_entries = 1}).value(),
-                       "... 2 more"));
+  EXPECT_TRUE(
+      contains(dump_node(volume.device(), NodeId{2}, {.max_entries = 1}).value(), "... 2 more"));
   EXPECT_EQ(dump_node(volume.device(), NodeId{99}).error().code, Code::node_absent);
 }
 

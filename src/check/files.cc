@@ -1,13 +1,13 @@
 #include "check/files.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "check/describe.h"
 #include "check/tree_reader.h"
@@ -21,7 +21,7 @@ namespace {
 struct PendingTree {
   NodeId root = kNoNode;
   TreeKind kind = TreeKind::directory;
-  uint64_t size = 0;               ///< of a file that owns its data
+  uint64_t size = 0;  ///< of a file that owns its data
   bool is_orphan = false;
 };
 
@@ -40,10 +40,11 @@ class TreeCheck {
   /// One directory on the path to where we are.
   struct Level {
     uint64_t entry = 0;
-    std::vector<uint64_t> subdirectories;   ///< entries, ascending: those without a tree of their own
+    std::vector<uint64_t>
+        subdirectories;  ///< entries, ascending: those without a tree of their own
   };
   struct FileSize {
-    uint64_t place = 0;                     ///< hash of path and entry
+    uint64_t place = 0;  ///< hash of path and entry
     uint64_t size = 0;
   };
 
@@ -70,7 +71,7 @@ class TreeCheck {
   const PendingTree& tree_;
   std::vector<PendingTree>& found_;
   std::vector<Level> levels_{Level{}};
-  std::map<std::string, Dirent> names_;    ///< of the directory at hand, without a record so far
+  std::map<std::string, Dirent> names_;  ///< of the directory at hand, without a record so far
   std::vector<FileSize> sizes_;
   bool in_data_ = false;
 };
@@ -250,7 +251,7 @@ void check_nesting(const TreeEdges& edges, NodeId root, Findings& findings) {
     NodeId tree;
     bool leave = false;
   };
-  std::map<NodeId, bool> open;   // false: left again
+  std::map<NodeId, bool> open;  // false: left again
   std::vector<Step> steps{{root}};
   while (!steps.empty()) {
     const Step step = steps.back();
@@ -268,9 +269,9 @@ void check_nesting(const TreeEdges& edges, NodeId root, Findings& findings) {
       if (state == open.end()) {
         steps.push_back({tree});
       } else if (state->second) {
-        findings.add(Code::check_cycle, raw(tree),
-                     fmt::format("tree {} contains itself, through tree {}", raw(tree),
-                                 raw(step.tree)));
+        findings.add(
+            Code::check_cycle, raw(tree),
+            fmt::format("tree {} contains itself, through tree {}", raw(tree), raw(step.tree)));
       }
     }
   }
@@ -295,9 +296,9 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
     ++figures.trees;
     const size_t known = pending.size();
     TreeCheck check(device, findings, figures, tree, pending);
-    const Result<void> read = reader.scan(
-        tree.root,
-        [&](std::string_view key, const Value& value) { return check.take(key, value); });
+    const Result<void> read = reader.scan(tree.root, [&](std::string_view key, const Value& value) {
+      return check.take(key, value);
+    });
     if (read) {
       check.finish();
     } else {

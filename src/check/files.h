@@ -11,13 +11,13 @@
 namespace caw {
 
 struct FileFigures {
-  uint64_t directories = 0;       ///< records; those in trees seen through several clones once
+  uint64_t directories = 0;  ///< records; those in trees seen through several clones once
   uint64_t files = 0;
   uint64_t symlinks = 0;
   uint64_t others = 0;
   uint64_t orphans = 0;
   uint64_t trees = 0;
-  uint64_t file_bytes = 0;        ///< sum of the files' sizes
+  uint64_t file_bytes = 0;  ///< sum of the files' sizes
 };
 
 /// Reads every tree once.  Memory: the entries of the directories on one path, and 24 bytes for

@@ -1,8 +1,8 @@
 #include "check/files.h"
 
-#include <map>
-
 #include <gtest/gtest.h>
+
+#include <map>
 
 #include "check/check.h"
 #include "check/handmade_volume.h"
@@ -155,12 +155,16 @@ TEST(TreeReader, AppliesWhatIsPending) {
   HandmadeVolume volume;
   const auto put = [](std::string text) { return Message::put(inline_value(text)); };
   volume.add_block(10, NodeKind::leaf,
-                   {{"src/a", put("old a")}, {"src/b", put("b")}, {"src/c", put("c")},
-                    {"src/d", put("d")}, {"strange", put("x")}});
+                   {{"src/a", put("old a")},
+                    {"src/b", put("b")},
+                    {"src/c", put("c")},
+                    {"src/d", put("d")},
+                    {"strange", put("x")}});
   volume.add_block(11, NodeKind::run, {{"src/a", put("new a")}, {"src/e", put("e")}});
   volume.add_block(12, NodeKind::run,
                    {{"dst/b", Message::make_patch(write_patch(1, "!"))},
-                    {"dst/e", Message::erase(0)}, {"other", put("o")}});
+                    {"dst/e", Message::erase(0)},
+                    {"other", put("o")}});
   volume.add_block(13, NodeKind::run, {{"dst/c", put("applied before")}});
   SortedBlockBuilder embedded;
   embedded.add_range_erase({"dst/d", "dst/e", 0});
@@ -199,9 +203,8 @@ TEST(TreeReader, AppliesWhatIsPending) {
                     got[last] = inline_bytes(value);
                     return {};
                   }));
-  const std::map<std::string, std::string> want = {{"dst/a", "new a"}, {"dst/b", "b!"},
-                                                   {"dst/c", "c"},     {"dst/dd", "dd"},
-                                                   {"other", "o"}};
+  const std::map<std::string, std::string> want = {
+      {"dst/a", "new a"}, {"dst/b", "b!"}, {"dst/c", "c"}, {"dst/dd", "dd"}, {"other", "o"}};
   EXPECT_EQ(got, want);
 }
 

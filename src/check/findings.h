@@ -12,7 +12,7 @@ namespace caw {
 
 struct Finding {
   Code code = Code::check_found;
-  uint64_t where = 0;         ///< node id, block address, region …: what `text` says
+  uint64_t where = 0;  ///< node id, block address, region …: what `text` says
   std::string text;
 };
 

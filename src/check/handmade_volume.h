@@ -22,8 +22,8 @@ namespace caw {
 
 class HandmadeVolume {
  public:
-  static constexpr uint64_t kBlocks = 40'000;   // two regions, the second one short
-  static constexpr uint64_t kFixed = 6;         // of region 0: superblocks, tables, bitmaps
+  static constexpr uint64_t kBlocks = 40'000;  // two regions, the second one short
+  static constexpr uint64_t kFixed = 6;        // of region 0: superblocks, tables, bitmaps
 
   HandmadeVolume() : device_(make_memory_device(kBlocks)) {
     superblock.block_count = kBlocks;
@@ -37,11 +37,11 @@ class HandmadeVolume {
   std::map<uint64_t, uint64_t> node_counts;
   std::map<uint64_t, uint64_t> blob_counts;
   std::vector<uint64_t> dead;
-  std::vector<uint64_t> leaked;                 ///< blocks marked though unused
-  std::vector<uint64_t> unmarked;               ///< blocks not marked though used
-  int64_t free_error = 0;                       ///< added to region 0's count of free blocks
-  uint8_t flip_bitmap = 0;                      ///< xored into a byte of region 0's bitmap
-  uint64_t page_address_error = 0;              ///< added to the address a leaf page claims
+  std::vector<uint64_t> leaked;     ///< blocks marked though unused
+  std::vector<uint64_t> unmarked;   ///< blocks not marked though used
+  int64_t free_error = 0;           ///< added to region 0's count of free blocks
+  uint8_t flip_bitmap = 0;          ///< xored into a byte of region 0's bitmap
+  uint64_t page_address_error = 0;  ///< added to the address a leaf page claims
 
   BlockDevice& device() { return *device_; }
   uint64_t addr_of(uint64_t id) const { return nodes_.at(id).addr; }
@@ -61,9 +61,9 @@ class HandmadeVolume {
   }
   void add_node(const NodeInfo& info, std::string_view payload) {
     const SealedNode sealed = seal_node(info, payload, Compression::lz4);
-    std::string entry(1, static_cast<char>(static_cast<unsigned>(info.kind) |
-                                           (info.owns_refs ? 4U : 0U) |
-                                           static_cast<unsigned>(sealed.compression) << 3U));
+    std::string entry(
+        1, static_cast<char>(static_cast<unsigned>(info.kind) | (info.owns_refs ? 4U : 0U) |
+                             static_cast<unsigned>(sealed.compression) << 3U));
     entry.push_back(static_cast<char>(info.height));
     put_fixed(entry, sealed.checksum);
     const uint64_t addr = place(sealed.bytes.span());
@@ -183,7 +183,7 @@ class HandmadeVolume {
     AlignedBuffer block(kBlockSize);
     std::memcpy(block.data(), bitmap.data(), kBlockSize);
     block.chars()[100] = static_cast<char>(block.chars()[100] ^ flip_bitmap);
-    check(device_->write(BlockAddr{5}, block.span()));   // slot 1 of region 0
+    check(device_->write(BlockAddr{5}, block.span()));  // slot 1 of region 0
 
     std::string body("CAWR");
     put_fixed(body, uint32_t{0});
@@ -202,7 +202,7 @@ class HandmadeVolume {
     superblock.region_table_hash = checksum64(table);
     table += body;
     std::memcpy(block.data(), table.data(), kBlockSize);
-    check(device_->write(BlockAddr{3}, block.span()));   // slot 1 of table block 0
+    check(device_->write(BlockAddr{3}, block.span()));  // slot 1 of table block 0
     superblock.region_table_slots[0] = 1;
   }
 

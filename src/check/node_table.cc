@@ -1,9 +1,9 @@
 // The node table: pages of a copy-on-write B+tree, read in key order.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/bytes.h"
 #include "check/block_map.h"
@@ -13,7 +13,7 @@
 namespace caw {
 namespace {
 
-constexpr uint32_t kPageMagic = 0x4d574143;   // "CAWM"
+constexpr uint32_t kPageMagic = 0x4d574143;  // "CAWM"
 constexpr size_t kPageHeaderBytes = 32;
 constexpr uint8_t kMaxLevels = 12;
 constexpr uint8_t kMaxValue = 64;
@@ -33,8 +33,8 @@ constexpr Key kLastKey{0xff, std::numeric_limits<uint64_t>::max()};
 struct PendingPage {
   PageRef ref;
   uint8_t level = 0;
-  Key lo;                  ///< its keys are >= lo …
-  Key hi = kLastKey;       ///< … and < hi
+  Key lo;             ///< its keys are >= lo …
+  Key hi = kLastKey;  ///< … and < hi
 };
 
 bool all_zero(std::string_view bytes) {
@@ -60,7 +60,7 @@ Result<NodeRow> parse_node_row(uint64_t id, std::string_view value) {
   const uint64_t stored_bytes = reader.varint();
   row.birth = reader.varint();
   row.max_seq = reader.varint();
-  reader.varint();   // owner
+  reader.varint();  // owner
   const auto kind = static_cast<uint8_t>(shape & 3U);
   const auto compression = static_cast<uint8_t>(shape >> 3U);
   const bool is_interior = kind == static_cast<uint8_t>(NodeKind::interior);

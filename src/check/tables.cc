@@ -1,8 +1,8 @@
 #include "check/tables.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/bytes.h"
 #include "format/compression.h"
@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t kRegionsPerTable = 338;
 constexpr size_t kTableHeaderBytes = 32;
 constexpr size_t kRegionRowBytes = 12;
-constexpr uint32_t kTableMagic = 0x52574143;   // "CAWR"
+constexpr uint32_t kTableMagic = 0x52574143;  // "CAWR"
 /// A region shorter than this is not one: it could hold nothing but its bitmaps.
 constexpr uint64_t kLeastRegion = 3;
 
@@ -36,7 +36,7 @@ bool parse_table_block(std::string_view bytes, uint64_t table, const VolumeLayou
       reader.fixed<uint32_t>() != table) {
     return false;
   }
-  reader.fixed<uint64_t>();   // epoch
+  reader.fixed<uint64_t>();  // epoch
   if (reader.fixed<uint32_t>() != count || reader.fixed<uint32_t>() != 0) return false;
   for (uint64_t region = first; region < first + count; ++region) {
     RegionRow& row = out->rows[region];

@@ -1,5 +1,6 @@
-// The tables of a volume, read by code of the checker's own: superblocks, region tables, bitmaps and
-// the node table (docs/format.md).  Read-only; by one thread; the volume must not change meanwhile.
+// The tables of a volume, read by code of the checker's own: superblocks, region tables, bitmaps
+// and the node table (docs/format.md).  Read-only; by one thread; the volume must not change
+// meanwhile.
 #pragma once
 
 #include <array>
@@ -21,7 +22,7 @@ namespace caw {
 struct FoundSuperblock {
   Superblock superblock;
   unsigned slot = 0;
-  std::array<std::optional<Code>, 2> damage;   ///< of each slot; none: valid
+  std::array<std::optional<Code>, 2> damage;  ///< of each slot; none: valid
 };
 /// Fails: not_a_volume, superblock_damaged, format_version, volume_truncated, device_read.
 Result<FoundSuperblock> find_superblock(BlockDevice& device);
@@ -83,7 +84,7 @@ struct NodeTable {
   std::vector<CountRow> blob_counts;
   std::vector<uint64_t> dead;
   std::vector<BlockAddr> pages;
-  bool complete = true;            ///< false: some page could not be read
+  bool complete = true;  ///< false: some page could not be read
 
   /// Index into `nodes`, or nothing.
   std::optional<size_t> find(NodeId id) const;

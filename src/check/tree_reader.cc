@@ -36,9 +36,7 @@ class Points {
  public:
   Points(const SortedBlock& block, const Translation& down, std::string_view lo,
          std::string_view hi)
-      : it_(block),
-        down_(down),
-        end_(move_bound(down.strip, down.prepend, hi)) {
+      : it_(block), down_(down), end_(move_bound(down.strip, down.prepend, hi)) {
     it_.seek(move_bound(down.strip, down.prepend, lo));
     settle();
   }
@@ -66,9 +64,8 @@ bool is_erased(const std::vector<RangeErase>& ranges, const Translation& down,
                std::string_view key) {
   if (ranges.empty() || !key.starts_with(down.strip)) return false;
   const std::string inner = down.prepend + std::string(key.substr(down.strip.size()));
-  return std::ranges::any_of(ranges, [&](const RangeErase& range) {
-    return range.lo <= inner && inner < range.hi;
-  });
+  return std::ranges::any_of(
+      ranges, [&](const RangeErase& range) { return range.lo <= inner && inner < range.hi; });
 }
 
 }  // namespace

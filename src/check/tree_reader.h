@@ -29,7 +29,7 @@ class TreeReader {
  private:
   /// Part of a tree: the keys [lo, hi), in the tree's coordinates, as a block sees them.
   struct View {
-    Translation down;          ///< from the tree's coordinates to the block's
+    Translation down;  ///< from the tree's coordinates to the block's
     std::string lo, hi;
   };
   struct Layer {
@@ -42,10 +42,10 @@ class TreeReader {
   struct Step {
     NodeId child = kNoNode;
     bool leave = false;
-    size_t layers_before = 0;          ///< leave: how many stay
+    size_t layers_before = 0;  ///< leave: how many stay
     Height parent_height = 0;
     View view;
-    std::vector<const Layer*> newer;   ///< newest first
+    std::vector<const Layer*> newer;  ///< newest first
   };
 
   Result<OpenedNode> open(NodeId id) const;

@@ -1,12 +1,12 @@
 #include "format/compression.h"
 
-#include <algorithm>
-#include <cstddef>
-#include <memory>
-
 #include <lz4.h>
 #include <xxhash.h>
 #include <zstd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
 
 #include "base/assert.h"
 #include "base/ids.h"
@@ -34,21 +34,21 @@ ZSTD_DCtx* zstd_decompressor() {
   return context.get();
 }
 void* lz4_state() {
-  thread_local const std::unique_ptr<std::max_align_t[]> state(new std::max_align_t[
-      (static_cast<size_t>(LZ4_sizeofState()) / sizeof(std::max_align_t)) + 1]);
+  thread_local const std::unique_ptr<std::max_align_t[]> state(
+      new std::max_align_t[(static_cast<size_t>(LZ4_sizeofState()) / sizeof(std::max_align_t)) +
+                           1]);
   return state.get();
 }
 
 /// Bytes written to `at`, or 0 where the result does not fit into `room`.
 size_t compress_into(Compression method, std::string_view raw, char* at, size_t room) {
   if (method == Compression::lz4) {
-    const int size = LZ4_compress_fast_extState(lz4_state(), raw.data(), at,
-                                                static_cast<int>(raw.size()),
-                                                static_cast<int>(room), 1);
+    const int size = LZ4_compress_fast_extState(
+        lz4_state(), raw.data(), at, static_cast<int>(raw.size()), static_cast<int>(room), 1);
     return size > 0 ? static_cast<size_t>(size) : 0;
   }
-  const size_t size = ZSTD_compressCCtx(zstd_compressor(), at, room, raw.data(), raw.size(),
-                                        kZstdLevel);
+  const size_t size =
+      ZSTD_compressCCtx(zstd_compressor(), at, room, raw.data(), raw.size(), kZstdLevel);
   return ZSTD_isError(size) != 0 ? 0 : size;
 }
 

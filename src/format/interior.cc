@@ -11,8 +11,8 @@ namespace caw {
 namespace {
 
 // Flags of an edge or run reference.
-constexpr uint8_t kSameTranslation = 1;   ///< as the one before (the first: identity)
-constexpr uint8_t kNoChild = 2;           ///< edge only
+constexpr uint8_t kSameTranslation = 1;  ///< as the one before (the first: identity)
+constexpr uint8_t kNoChild = 2;          ///< edge only
 
 constexpr Height kMaxHeight = 63;
 

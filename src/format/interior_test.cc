@@ -87,12 +87,17 @@ TEST(Interior, GoldenBytes) {
   node.runs = {run(7, 2)};
   node.runs[0].hi = "q";
   using std::string_view_literals::operator""sv;
-  EXPECT_EQ(encode_interior(node), "\x01\x01" "b\x05\x06\x03"
-                                   "\x03\x00\x00\x00\x00"
-                                   "\x00\x01" "a\x01z\x00\x02" "ab\x00\x00\xac\x02\xc8\x01\x00"
-                                   "\x01\x01\x01" "c\x04\x03\x09\x00\x00"
-                                   "\x01\x01\x00\x00\x00\x01q\x07\x02\x00\x00\x00"
-                                   "\x00"sv);
+  EXPECT_EQ(encode_interior(node),
+            "\x01\x01"
+            "b\x05\x06\x03"
+            "\x03\x00\x00\x00\x00"
+            "\x00\x01"
+            "a\x01z\x00\x02"
+            "ab\x00\x00\xac\x02\xc8\x01\x00"
+            "\x01\x01\x01"
+            "c\x04\x03\x09\x00\x00"
+            "\x01\x01\x00\x00\x00\x01q\x07\x02\x00\x00\x00"
+            "\x00"sv);
 }
 
 TEST(Interior, EdgesCodeSmall) {

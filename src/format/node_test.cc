@@ -1,8 +1,8 @@
 #include "format/node.h"
 
-#include <cstring>
-
 #include <gtest/gtest.h>
+
+#include <cstring>
 
 #include "base/bytes.h"
 #include "base/random.h"

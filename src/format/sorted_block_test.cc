@@ -1,8 +1,8 @@
 #include "format/sorted_block.h"
 
-#include <map>
-
 #include <gtest/gtest.h>
+
+#include <map>
 
 #include "base/random.h"
 
@@ -143,9 +143,13 @@ TEST(SortedBlock, GoldenBytes) {
   const std::string bytes =
       build({{"ab", Message::put(inline_value("1"))}, {"ac", Message::erase(2)}}, {{"x", "xy", 3}});
   using std::string_view_literals::operator""sv;
-  EXPECT_EQ(bytes, std::string("\x00\x02\x09" "ab\x04" "1" "\x01\x01\x06" "c\x02"   // entries
-                               "\x01x\x01\x01y\x03"                                 // range erase
-                               "\x00\x00\x00\x00"                                   // restart
+  EXPECT_EQ(bytes, std::string("\x00\x02\x09"
+                               "ab\x04"
+                               "1"
+                               "\x01\x01\x06"
+                               "c\x02"               // entries
+                               "\x01x\x01\x01y\x03"  // range erase
+                               "\x00\x00\x00\x00"    // restart
                                "\x02\x00\x00\x00\x01\x00\x00\x00"
                                "\x01\x00\x00\x00\x0c\x00\x00\x00"sv));
 }
@@ -159,33 +163,120 @@ TEST(SortedBlock, OpenRefuses) {
   const auto entries = [](std::string_view bytes, uint32_t count) {
     return open_error(assemble(bytes, count, "", 0, {0}));
   };
-  EXPECT_EQ(entries("\x00\x01\x06" "b\x00"sv, 1), Code::unknown);
-  EXPECT_EQ(entries("\x00\x01\x06" "b\x00\x00\x01\x06" "a\x00"sv, 2), Code::block_order);
-  EXPECT_EQ(entries("\x00\x01\x06" "b\x00\x01\x00\x06\x00"sv, 2), Code::block_order) << "twice";
-  EXPECT_EQ(entries("\x00\x01\x06" "b\x00\x02\x00\x06\x00"sv, 2), kBad) << "shares too much";
-  EXPECT_EQ(entries("\x00\x01\x04" "b\x00"sv, 1), Code::message_malformed) << "kind 0";
-  EXPECT_EQ(entries("\x00\x01\x05" "b\x09"sv, 1), Code::message_malformed);
+  EXPECT_EQ(entries("\x00\x01\x06"
+                    "b\x00"sv,
+                    1),
+            Code::unknown);
+  EXPECT_EQ(entries("\x00\x01\x06"
+                    "b\x00\x00\x01\x06"
+                    "a\x00"sv,
+                    2),
+            Code::block_order);
+  EXPECT_EQ(entries("\x00\x01\x06"
+                    "b\x00\x01\x00\x06\x00"sv,
+                    2),
+            Code::block_order)
+      << "twice";
+  EXPECT_EQ(entries("\x00\x01\x06"
+                    "b\x00\x02\x00\x06\x00"sv,
+                    2),
+            kBad)
+      << "shares too much";
+  EXPECT_EQ(entries("\x00\x01\x04"
+                    "b\x00"sv,
+                    1),
+            Code::message_malformed)
+      << "kind 0";
+  EXPECT_EQ(entries("\x00\x01\x05"
+                    "b\x09"sv,
+                    1),
+            Code::message_malformed);
   EXPECT_EQ(entries("\x00\x01\x06\xff\x00"sv, 1), kBad) << "key above all";
-  EXPECT_EQ(entries("\x00\x01\x06" "b\x00"sv, 2), kBad) << "too few";
-  EXPECT_EQ(entries("\x00\x01\x06" "b\x00\x00"sv, 1), kBad) << "trailing";
-  EXPECT_EQ(entries("\x80\x00\x01\x06" "b\x00"sv, 1), kBad) << "longer varint than needed";
-  EXPECT_EQ(entries("\x00\x01\x0e" "b\x00"sv, 1), kBad) << "body past the end";
-  EXPECT_EQ(open_error(assemble("\x00\x01\x06" "b\x00"sv, 1, "", 0, {1})), kBad) << "restart";
-  EXPECT_EQ(open_error(assemble("\x00\x01\x06" "b\x00"sv, 1, "", 0, {})), kBad);
-  EXPECT_EQ(open_error(assemble("\x00\x01\x06" "b\x00"sv, 1, "", 0, {0, 0})), kBad);
+  EXPECT_EQ(entries("\x00\x01\x06"
+                    "b\x00"sv,
+                    2),
+            kBad)
+      << "too few";
+  EXPECT_EQ(entries("\x00\x01\x06"
+                    "b\x00\x00"sv,
+                    1),
+            kBad)
+      << "trailing";
+  EXPECT_EQ(entries("\x80\x00\x01\x06"
+                    "b\x00"sv,
+                    1),
+            kBad)
+      << "longer varint than needed";
+  EXPECT_EQ(entries("\x00\x01\x0e"
+                    "b\x00"sv,
+                    1),
+            kBad)
+      << "body past the end";
+  EXPECT_EQ(open_error(assemble("\x00\x01\x06"
+                                "b\x00"sv,
+                                1, "", 0, {1})),
+            kBad)
+      << "restart";
+  EXPECT_EQ(open_error(assemble("\x00\x01\x06"
+                                "b\x00"sv,
+                                1, "", 0, {})),
+            kBad);
+  EXPECT_EQ(open_error(assemble("\x00\x01\x06"
+                                "b\x00"sv,
+                                1, "", 0, {0, 0})),
+            kBad);
   std::string long_key("\x00\x81\x20\x06", 4);
   long_key.append(kMaxKeyBytes + 1, 'k').push_back('\0');
   EXPECT_EQ(entries(long_key, 1), kBad) << "key too long";
-  EXPECT_EQ(ranges("\x01" "a\x00\x01" "b\x00"sv, 1), Code::unknown);
-  EXPECT_EQ(ranges("\x01" "a\x00\x01" "a\x00"sv, 1), Code::block_order) << "empty";
-  EXPECT_EQ(ranges("\x01" "b\x00\x01" "a\x00"sv, 1), Code::block_order) << "inverted";
-  EXPECT_EQ(ranges("\x01" "a\x00\x01" "c\x00\x01" "b\x00\x01" "d\x00"sv, 2), Code::block_order)
+  EXPECT_EQ(ranges("\x01"
+                   "a\x00\x01"
+                   "b\x00"sv,
+                   1),
+            Code::unknown);
+  EXPECT_EQ(ranges("\x01"
+                   "a\x00\x01"
+                   "a\x00"sv,
+                   1),
+            Code::block_order)
+      << "empty";
+  EXPECT_EQ(ranges("\x01"
+                   "b\x00\x01"
+                   "a\x00"sv,
+                   1),
+            Code::block_order)
+      << "inverted";
+  EXPECT_EQ(ranges("\x01"
+                   "a\x00\x01"
+                   "c\x00\x01"
+                   "b\x00\x01"
+                   "d\x00"sv,
+                   2),
+            Code::block_order)
       << "overlapping";
-  EXPECT_EQ(ranges("\x01" "a\x02\x01" "b\x00"sv, 1), kBad) << "shares too much";
-  EXPECT_EQ(ranges("\x01" "a\x00\x02\xff\xff\x00"sv, 1), kBad) << "end above kKeyEnd";
+  EXPECT_EQ(ranges("\x01"
+                   "a\x02\x01"
+                   "b\x00"sv,
+                   1),
+            kBad)
+      << "shares too much";
+  EXPECT_EQ(ranges("\x01"
+                   "a\x00\x02\xff\xff\x00"sv,
+                   1),
+            kBad)
+      << "end above kKeyEnd";
   EXPECT_EQ(ranges("\x01\xff\x00\x02\xff\xff\x00"sv, 1), kBad) << "begins above all keys";
-  EXPECT_EQ(ranges("\x01" "a\x00\x01" "b\x00\x00"sv, 1), kBad) << "trailing";
-  EXPECT_EQ(ranges("\x01" "a\x00\x01" "b\x00"sv, 0xffffffff), kBad) << "hostile count";
+  EXPECT_EQ(ranges("\x01"
+                   "a\x00\x01"
+                   "b\x00\x00"sv,
+                   1),
+            kBad)
+      << "trailing";
+  EXPECT_EQ(ranges("\x01"
+                   "a\x00\x01"
+                   "b\x00"sv,
+                   0xffffffff),
+            kBad)
+      << "hostile count";
   EXPECT_EQ(open_error(std::string(16, '\xff')), kBad) << "hostile footer";
 }
 

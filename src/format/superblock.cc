@@ -73,9 +73,9 @@ constexpr uint64_t kMostBlocks = uint64_t{32} * 64 * 338 * kRegionBlocks;
 constexpr uint8_t kMaxMetaHeight = 16;
 
 void store_shape(uint32_t (&out)[10], const TreeShape& shape) {
-  const uint32_t fields[10] = {shape.leaf_bytes,  shape.fanout,       shape.buffer_bytes,
-                               shape.alpha_num,   shape.alpha_den,    shape.floor_bytes,
-                               shape.run_bytes,   shape.max_runs,     shape.inline_bytes,
+  const uint32_t fields[10] = {shape.leaf_bytes,        shape.fanout,    shape.buffer_bytes,
+                               shape.alpha_num,         shape.alpha_den, shape.floor_bytes,
+                               shape.run_bytes,         shape.max_runs,  shape.inline_bytes,
                                shape.inline_value_bytes};
   std::copy(std::begin(fields), std::end(fields), out);
 }
@@ -104,8 +104,8 @@ bool fields_are_valid(const Layout& in) {
   const auto zero = [](uint8_t byte) { return byte == 0; };
   const bool meta_root_valid = in.meta_root_addr < in.block_count;
   return in.block_bytes == kBlockSize && label_is_padded(in.label) &&
-         in.block_count >= kMinVolumeBlocks && in.block_count <= kMostBlocks &&
-         meta_root_valid && in.meta_height <= kMaxMetaHeight &&
+         in.block_count >= kMinVolumeBlocks && in.block_count <= kMostBlocks && meta_root_valid &&
+         in.meta_height <= kMaxMetaHeight &&
          in.compression <= static_cast<uint8_t>(Compression::zstd) && (in.flags & ~kClean) == 0 &&
          in.used_blocks <= in.block_count && shape_is_valid(load_shape(in.shape)) &&
          std::all_of(std::begin(in.reserved0), std::end(in.reserved0), zero) &&
@@ -119,9 +119,8 @@ bool shape_is_valid(const TreeShape& shape) {
     return value >= low && value <= high;
   };
   // The pigeonhole: a full buffer always has a child with α · leaf pending.
-  const bool buffer_suffices =
-      uint64_t{shape.fanout} * shape.leaf_bytes * shape.alpha_num <=
-      uint64_t{shape.buffer_bytes} * shape.alpha_den;
+  const bool buffer_suffices = uint64_t{shape.fanout} * shape.leaf_bytes * shape.alpha_num <=
+                               uint64_t{shape.buffer_bytes} * shape.alpha_den;
   return within(shape.leaf_bytes, 64, 1U << 20) && within(shape.fanout, 2, 256) &&
          within(shape.buffer_bytes, 64, 64U << 20) && within(shape.alpha_den, 1, 64) &&
          within(shape.alpha_num, 1, shape.alpha_den) && within(shape.floor_bytes, 0, 1U << 20) &&

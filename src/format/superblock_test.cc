@@ -1,8 +1,8 @@
 #include "format/superblock.h"
 
-#include <cstring>
-
 #include <gtest/gtest.h>
+
+#include <cstring>
 
 #include "base/bytes.h"
 

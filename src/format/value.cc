@@ -157,8 +157,8 @@ Result<void> parse_value(Reader& reader, Value* out, bool with_pieces) {
   out->length = bounded(reader, kMaxValueBytes, &ok);
   if (!ok || !reader.ok() || out->blob_length > out->length) return malformed("length");
   const std::string_view pieces = reader.rest();
-  const uint32_t end = CAW_TRY(
-      parse_pieces(reader, out->length, with_pieces ? &out->pieces : nullptr));
+  const uint32_t end =
+      CAW_TRY(parse_pieces(reader, out->length, with_pieces ? &out->pieces : nullptr));
   if (!reader.at_end()) return malformed("trailing bytes");
   // What could have been written as kWhole must have been.
   if (out->blob) {
@@ -231,9 +231,9 @@ void overlay(Pieces& pieces, uint32_t offset, std::string_view bytes) {
   if (bytes.empty()) return;
   const uint32_t end = offset + static_cast<uint32_t>(bytes.size());
   // Pieces that touch or overlap [offset, end): [first, last).
-  const auto first = std::lower_bound(
-      pieces.begin(), pieces.end(), offset,
-      [](const Piece& piece, uint32_t at) { return piece.end() < at; });
+  const auto first =
+      std::lower_bound(pieces.begin(), pieces.end(), offset,
+                       [](const Piece& piece, uint32_t at) { return piece.end() < at; });
   const auto last = std::upper_bound(
       first, pieces.end(), end, [](uint32_t at, const Piece& piece) { return at < piece.offset; });
   if (first == last) {
@@ -293,7 +293,8 @@ std::string inline_bytes(const Value& value) {
     return value.pieces[0].bytes;
   }
   std::string out(value.length, '\0');
-  for (const Piece& piece : value.pieces) out.replace(piece.offset, piece.bytes.size(), piece.bytes);
+  for (const Piece& piece : value.pieces)
+    out.replace(piece.offset, piece.bytes.size(), piece.bytes);
   return out;
 }
 
@@ -370,7 +371,7 @@ uint64_t memory_bytes(const Message& message) {
 }
 
 uint64_t weight_bytes(const Message& message) {
-  constexpr uint64_t kFixed = 4;      // kind, flags, lengths
+  constexpr uint64_t kFixed = 4;  // kind, flags, lengths
   constexpr uint64_t kPerPiece = 4;
   constexpr uint64_t kPerReference = 20;
   uint64_t own = kFixed;

@@ -239,7 +239,8 @@ TEST(Message, GoldenBytes) {
   EXPECT_EQ(encoded(Message::put(inline_value(""))), std::string("\x04", 1));
   EXPECT_EQ(encoded(Message::put(inline_value("x", NodeId{300}))), std::string("\x05\xac\x02x", 4));
   EXPECT_EQ(encoded(Message::erase(300)), "\xac\x02");
-  EXPECT_EQ(encoded(Message::make_patch(write_patch(130, "abc"))), std::string("\x04\x82\x01" "abc"));
+  EXPECT_EQ(encoded(Message::make_patch(write_patch(130, "abc"))), std::string("\x04\x82\x01"
+                                                                               "abc"));
   EXPECT_EQ(encoded(Message::make_patch(resize_patch(5))), std::string("\x03\x05\x05\x00", 4));
   BlobRef blob;
   blob.addr = BlockAddr{0x1234};
@@ -247,13 +248,15 @@ TEST(Message, GoldenBytes) {
   blob.raw_bytes = 8192;
   blob.checksum = 0x0807060504030201;
   blob.compression = Compression::lz4;
-  const std::string ref = std::string("\xb4\x24\x80\x20\x80\x40\x01\x02\x03\x04\x05\x06\x07\x08\x01");
+  const std::string ref =
+      std::string("\xb4\x24\x80\x20\x80\x40\x01\x02\x03\x04\x05\x06\x07\x08\x01");
   EXPECT_EQ(encoded(Message::put(blob_value(blob))), "\x06" + ref);
   Value value = blob_value(blob);
   apply_patch(value, resize_patch(10));
   apply_patch(value, write_patch(3, "z"));
   apply_patch(value, write_patch(5, "yy"));
-  EXPECT_EQ(encoded(Message::put(value)), "\x02" + ref + std::string("\x0a\x0a\x02\x03\x01z\x01\x02yy"));
+  EXPECT_EQ(encoded(Message::put(value)),
+            "\x02" + ref + std::string("\x0a\x0a\x02\x03\x01z\x01\x02yy"));
 }
 
 TEST(Message, SmallPatchCostsLittle) {
