@@ -169,17 +169,29 @@ void FileSystemImpl::read_ahead(const Spot& data, uint64_t chunk, uint64_t size)
   if (!blobs.empty()) forest_.prefetch(blobs);
 }
 
-/// relatime: in memory; written with the next change of the inode, if there is one.
+/// relatime, for a few files a second: more, a grep say, would be a write for each file.  What is
+/// shown is always what is stored, so that a clone shows it too.
 void FileSystemImpl::note_read(Inode& inode) {
-  if (options_.no_atime || options_.read_only) return;
+  if (options_.no_atime || !check_writable()) return;
   const Timestamp time = now();
-  std::lock_guard lock(inode.spin);
-  InodeFields& fields = inode.fields;
-  if (fields.atime > fields.mtime && fields.atime > fields.ctime &&
-      time.seconds - fields.atime.seconds < kSecondsPerDay) {
+  const auto is_due = [&](const InodeFields& fields) {
+    return fields.atime <= fields.mtime || fields.atime <= fields.ctime ||
+           time.seconds - fields.atime.seconds >= kSecondsPerDay;
+  };
+  if (!is_due(inode.load_fields()) || inode.orphan.load(std::memory_order_acquire) ||
+      !atime_budget_.take(time.seconds)) {
     return;
   }
+  InodeLocks::Held held(locks_, {&inode});
+  InodeFields fields = inode.load_fields();
   fields.atime = time;
+  const Result<void> done =
+      topology_.mutate({record_of(inode)}, {}, [&](Batch& batch) -> Result<void> {
+        Spot record = CAW_TRY(topology_.record(inode));
+        batch.patch(record.tree, std::move(record.key), all_fields_patch(fields));
+        return forest_.apply(batch);
+      });
+  if (done) inode.store_fields(fields);
 }
 
 }  // namespace caw

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,6 +28,29 @@ inline constexpr uint64_t kManyDeadBytes = uint64_t{1} << 30;
 /// Data of up to so many chunks are copied record by record; beyond, the file comes to own a tree.
 inline constexpr uint64_t kMaxCopiedChunks = 64;
 inline constexpr uint64_t kMaxCopiedFileBytes = 64 * 1024;   ///< of those, without blobs
+
+/// Lets so many through at once, and some more each second.  Any thread.
+class Budget {
+ public:
+  Budget(int64_t burst, int64_t each_second) : burst_(burst), each_second_(each_second) {}
+  bool take(int64_t now_seconds) {
+    std::lock_guard lock(mutex_);
+    if (now_seconds > last_) {
+      left_ = std::min(burst_, left_ + std::min(burst_, now_seconds - last_) * each_second_);
+      last_ = now_seconds;
+    }
+    if (left_ == 0) return false;
+    --left_;
+    return true;
+  }
+
+ private:
+  const int64_t burst_;
+  const int64_t each_second_;
+  std::mutex mutex_;
+  int64_t left_ = 0;
+  int64_t last_ = 0;
+};
 
 class FileSystemImpl final : public FileSystem {
  public:
@@ -194,6 +218,7 @@ class FileSystemImpl final : public FileSystem {
   InodeLocks locks_;
   OpenFiles open_files_;
   InodeTable table_;
+  Budget atime_budget_{64, 16};
   Inode* root_ = nullptr;
 };
 

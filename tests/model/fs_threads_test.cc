@@ -6,7 +6,11 @@
 #include <thread>
 
 #include "model/fs_harness.h"
-#include "support/volume_bed.h"
+#ifdef CAW_WITHOUT_ENGINE
+#include "support/forest_runner.h"
+#else
+#include "model/fs_volume_bed.h"
+#endif
 
 namespace caw {
 namespace {
@@ -137,7 +141,7 @@ class Worker {
   std::vector<Inode*> open_;
 };
 
-void run_threads(Forest& forest, uint64_t seed, uint64_t ops, const std::function<void()>& reopen) {
+void run_threads(Forest& forest, uint64_t seed, uint64_t ops) {
   FsClient client(forest);
   ASSERT_EQ(client.make_and_mount(), 0);
   {
@@ -151,7 +155,6 @@ void run_threads(Forest& forest, uint64_t seed, uint64_t ops, const std::functio
   Picture in_core;
   draw(client, *client.fs().root(), "", in_core);
   client.unmount();
-  reopen();
   ASSERT_EQ(client.mount(), 0);
   Picture stored;
   draw(client, *client.fs().root(), "", stored);
@@ -165,7 +168,7 @@ TEST(FsThreads, PlainForest) {
     options.seed = seed;
     options.lie_one_in = seed % 2 == 0 ? 5 : 0;
     MapForest forest(options);
-    run_threads(forest, seed, env_number("CAW_OPS", 1500), [] {});
+    run_threads(forest, seed, env_number("CAW_OPS", 1500));
   }
 }
 
@@ -177,8 +180,8 @@ TEST(FsThreads, Engine) {
     options.shape = tiny_shape(seed);
     options.blocks = 65536;
     options.background = true;
-    VolumeBed bed(options);
-    run_threads(bed.forest(), seed, env_number("CAW_OPS", 1500), [] {});
+    FsVolumeBed bed(options);
+    run_threads(bed.forest(), seed, env_number("CAW_OPS", 1500));
     EXPECT_EQ(bed.check(), "") << "seed " << seed;
   }
 }
