@@ -55,8 +55,9 @@ class MetaStore {
   /// Fails: meta_page, device_read.
   virtual Result<std::optional<std::string>> get(MetaKey key) = 0;
   /// Calls `visit` with each key of `space` >= `from` in order until it returns false.
-  virtual Result<void> scan(MetaSpace space, uint64_t from,
-                            const std::function<bool(uint64_t id, std::string_view value)>& visit) = 0;
+  virtual Result<void> scan(
+      MetaSpace space, uint64_t from,
+      const std::function<bool(uint64_t id, std::string_view value)>& visit) = 0;
 
   /// Makes a new tree with `changes` (sorted by key, distinct), writing each changed page once to a
   /// new place committed in `epoch`; frees replaced pages in `epoch`; publishes it for get() and

@@ -333,7 +333,8 @@ void BitmapAllocator::release_through(Epoch epoch) {
       mark_clear(spot, blocks);
       free_blocks_ += blocks;
       reclaiming_blocks_ -= blocks;
-      for (uint32_t z = spot.first / kZoneBlocks; z <= (spot.first + blocks - 1) / kZoneBlocks; ++z) {
+      const uint32_t last_zone = (spot.first + blocks - 1) / kZoneBlocks;
+      for (uint32_t z = spot.first / kZoneBlocks; z <= last_zone; ++z) {
         const uint32_t id = spot.region * kZones + z;
         if (zones.empty() || zones.back() != id) zones.push_back(id);
       }

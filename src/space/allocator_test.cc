@@ -311,7 +311,7 @@ class AllocatorModel {
   }
 
   static void erase(std::set<uint64_t>& blocks, const Extent& extent) {
-    for (uint64_t b = raw(extent.first); b < raw(extent.first) + extent.blocks; ++b) blocks.erase(b);
+    for (uint64_t i = 0; i < extent.blocks; ++i) blocks.erase(raw(extent.first) + i);
   }
 
   HostModelDevice device_;

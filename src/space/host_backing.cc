@@ -112,8 +112,8 @@ Result<void> BitmapAllocator::ensure_zone_backed(uint32_t region, uint32_t zone)
   return device_.ensure_backed(addr_of({region, begin}), zone_end(region, zone) - begin);
 }
 
-/// For essential requests, and others while the reserve is backed: any backed zone, then any that the host turns out to hold (it was
-/// backed in an earlier mount).  Keeps the lock.
+/// For essential requests, and others while the reserve is backed: any backed zone, then any that
+/// the host turns out to hold (it was backed in an earlier mount).  Keeps the lock.
 Result<BitmapAllocator::Spot> BitmapAllocator::take_on_full_host(Lock& lock, uint32_t blocks) {
   for (const bool try_unbacked : {false, true}) {
     for (uint32_t index = 0; index < geometry_.regions; ++index) {

@@ -19,7 +19,8 @@ constexpr auto kEssential = SpaceClass::essential;
 constexpr uint64_t kTiBBlocks = uint64_t{1} << 28;
 
 struct Volume {
-  explicit Volume(uint64_t blocks, uint64_t host_blocks = UINT64_MAX) : device(blocks, host_blocks) {
+  explicit Volume(uint64_t blocks, uint64_t host_blocks = UINT64_MAX)
+      : device(blocks, host_blocks) {
     superblock.block_count = blocks;
     EXPECT_TRUE(Allocator::format(device, superblock));
     reopen();

@@ -27,8 +27,9 @@ TEST(RegionTable, GoldenBytes) {
   const unsigned char head[] = {'C', 'A', 'W', 'R', 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0,
                                 2,   0,   0,   0,   0, 0, 0, 0};
   std::memcpy(expected.data() + 8, head, sizeof(head));
-  const unsigned char entries[] = {0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 2, 1, 1, 1,
-                                   0,    0,    0,    0,    0,    0,    0,    0,    0xfe, 0x0f, 0, 0};
+  const unsigned char entries[] = {
+      0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 2, 1, 1, 1,  //
+      0, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0x0f, 0, 0};
   std::memcpy(expected.data() + 32, entries, sizeof(entries));
   EXPECT_EQ(bytes.substr(8), expected.substr(8));
   EXPECT_EQ(load_fixed<uint64_t>(bytes.data()), checksum64(bytes.substr(8)));
