@@ -110,7 +110,7 @@ def cpp_functions(text: str) -> Iterator[tuple[str, int]]:
             if re.match(r"\s*[,{)]", code[end + 1 :]):  # an initialiser in the head
                 at = end
             elif re.search(r"[\w>)]\s*\(", head) and "=" not in re.sub(r"\([^()]*\)", "", head):
-                name = re.search(r"([~\w:]+|operator\s*\S+)\s*\(", head)
+                name = re.search(r"(TEST\w*\([^)]*\)|[~\w:]+(?=\s*\()|operator\s*\S+(?=\s*\())", head)
                 first = head_from + len(head) - len(head.lstrip())
                 yield name.group(1) if name else "?", code.count("\n", first, end) + 1
                 at, head_from = end, end + 1

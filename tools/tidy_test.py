@@ -78,6 +78,10 @@ class Functions(unittest.TestCase):
                 '  r(R"x({ " )x");\n  n = 1\'000;\n}\nvoid g() {}\n')
         self.assertEqual(self.sizes(text), {"f": 7, "g": 1})
 
+    def test_tests_have_names_of_their_own(self):
+        text = "TEST(A, One) {\n  a();\n}\nTEST_F(A, Two) {}\n"
+        self.assertEqual(self.sizes(text), {"TEST(A, One)": 3, "TEST_F(A, Two)": 1})
+
     def test_data_and_enums_are_not_functions(self):
         text = "enum class E : int { a, b };\nconst int t[] = {\n  f(1),\n};\nint k = f(2);\n"
         self.assertEqual(self.sizes(text), {})
