@@ -24,6 +24,7 @@ CPP = (".h", ".cc", ".c")
 CODE = CPP + (".py", ".sh", ".cmake")
 TEXT = CODE + (".md", ".txt", ".json")
 MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:work|farm|root)/|/tmp/(?:build|design|fresh)\b")
+FUNCTION_NAME = re.compile(r"TEST\w*\([^)]*\)|[~\w:]+(?=\s*\()|operator\s*\S+(?=\s*\()")
 KNOWN = "tools/tidy-known.txt"
 
 
@@ -110,9 +111,9 @@ def cpp_functions(text: str) -> Iterator[tuple[str, int]]:
             if re.match(r"\s*[,{)]", code[end + 1 :]):  # an initialiser in the head
                 at = end
             elif re.search(r"[\w>)]\s*\(", head) and "=" not in re.sub(r"\([^()]*\)", "", head):
-                name = re.search(r"(TEST\w*\([^)]*\)|[~\w:]+(?=\s*\()|operator\s*\S+(?=\s*\())", head)
+                name = FUNCTION_NAME.search(head)
                 first = head_from + len(head) - len(head.lstrip())
-                yield name.group(1) if name else "?", code.count("\n", first, end) + 1
+                yield name.group() if name else "?", code.count("\n", first, end) + 1
                 at, head_from = end, end + 1
             elif not re.search(r"\b(namespace|class|struct|union|extern)\b", head):
                 at, head_from = end, end + 1
