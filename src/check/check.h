@@ -2,9 +2,9 @@
 // the encodings, and counts for itself what the engine claims.
 //
 // It follows every reference from the superblock and from the dead list; verifies every checksum
-// and every payload; recounts the references to each node and blob; and compares the bitmaps, block by
-// block, with what is reached.  Only reads.  The volume must not be mounted for writing.  Memory:
-// about 60 bytes a node, 40 a reference to a blob, 1 bit a block.
+// and every payload; recounts the references to each node and blob; and compares the bitmaps, block
+// by block, with what is reached.  Only reads.  The volume must not be mounted for writing.
+// Memory: about 60 bytes a node, 40 a reference to a blob, 1 bit a block.
 #pragma once
 
 #include <cstdint>

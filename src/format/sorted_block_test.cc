@@ -154,129 +154,50 @@ TEST(SortedBlock, GoldenBytes) {
                                "\x01\x00\x00\x00\x0c\x00\x00\x00"sv));
 }
 
-TEST(SortedBlock, OpenRefuses) {
+// Letters are octal below, since \x would swallow them: \141 is "a".
+TEST(SortedBlock, OpenRefusesEntries) {
+  using std::string_view_literals::operator""sv;
+  constexpr Code kBad = Code::node_payload;
+  const auto entries = [](std::string_view bytes, uint32_t count) {
+    return open_error(assemble(bytes, count, "", 0, {0}));
+  };
+  constexpr std::string_view kOne = "\x00\x01\x06\142\x00"sv;
+  EXPECT_EQ(entries(kOne, 1), Code::unknown);
+  EXPECT_EQ(entries("\x00\x01\x06\142\x00\x00\x01\x06\141\x00"sv, 2), Code::block_order);
+  EXPECT_EQ(entries("\x00\x01\x06\142\x00\x01\x00\x06\x00"sv, 2), Code::block_order) << "twice";
+  EXPECT_EQ(entries("\x00\x01\x06\142\x00\x02\x00\x06\x00"sv, 2), kBad) << "shares too much";
+  EXPECT_EQ(entries("\x00\x01\x04\142\x00"sv, 1), Code::message_malformed) << "kind 0";
+  EXPECT_EQ(entries("\x00\x01\x05\142\x09"sv, 1), Code::message_malformed);
+  EXPECT_EQ(entries("\x00\x01\x06\xff\x00"sv, 1), kBad) << "key above all";
+  EXPECT_EQ(entries(kOne, 2), kBad) << "too few";
+  EXPECT_EQ(entries("\x00\x01\x06\142\x00\x00"sv, 1), kBad) << "trailing";
+  EXPECT_EQ(entries("\x80\x00\x01\x06\142\x00"sv, 1), kBad) << "longer varint than needed";
+  EXPECT_EQ(entries("\x00\x01\x0e\142\x00"sv, 1), kBad) << "body past the end";
+  EXPECT_EQ(open_error(assemble(kOne, 1, "", 0, {1})), kBad) << "restart";
+  EXPECT_EQ(open_error(assemble(kOne, 1, "", 0, {})), kBad);
+  EXPECT_EQ(open_error(assemble(kOne, 1, "", 0, {0, 0})), kBad);
+  std::string long_key("\x00\x81\x20\x06", 4);
+  long_key.append(kMaxKeyBytes + 1, 'k').push_back('\0');
+  EXPECT_EQ(entries(long_key, 1), kBad) << "key too long";
+}
+
+TEST(SortedBlock, OpenRefusesRanges) {
   using std::string_view_literals::operator""sv;
   constexpr Code kBad = Code::node_payload;
   const auto ranges = [](std::string_view bytes, uint32_t count) {
     return open_error(assemble("", 0, bytes, count, {}));
   };
-  const auto entries = [](std::string_view bytes, uint32_t count) {
-    return open_error(assemble(bytes, count, "", 0, {0}));
-  };
-  EXPECT_EQ(entries("\x00\x01\x06"
-                    "b\x00"sv,
-                    1),
-            Code::unknown);
-  EXPECT_EQ(entries("\x00\x01\x06"
-                    "b\x00\x00\x01\x06"
-                    "a\x00"sv,
-                    2),
-            Code::block_order);
-  EXPECT_EQ(entries("\x00\x01\x06"
-                    "b\x00\x01\x00\x06\x00"sv,
-                    2),
-            Code::block_order)
-      << "twice";
-  EXPECT_EQ(entries("\x00\x01\x06"
-                    "b\x00\x02\x00\x06\x00"sv,
-                    2),
-            kBad)
-      << "shares too much";
-  EXPECT_EQ(entries("\x00\x01\x04"
-                    "b\x00"sv,
-                    1),
-            Code::message_malformed)
-      << "kind 0";
-  EXPECT_EQ(entries("\x00\x01\x05"
-                    "b\x09"sv,
-                    1),
-            Code::message_malformed);
-  EXPECT_EQ(entries("\x00\x01\x06\xff\x00"sv, 1), kBad) << "key above all";
-  EXPECT_EQ(entries("\x00\x01\x06"
-                    "b\x00"sv,
-                    2),
-            kBad)
-      << "too few";
-  EXPECT_EQ(entries("\x00\x01\x06"
-                    "b\x00\x00"sv,
-                    1),
-            kBad)
-      << "trailing";
-  EXPECT_EQ(entries("\x80\x00\x01\x06"
-                    "b\x00"sv,
-                    1),
-            kBad)
-      << "longer varint than needed";
-  EXPECT_EQ(entries("\x00\x01\x0e"
-                    "b\x00"sv,
-                    1),
-            kBad)
-      << "body past the end";
-  EXPECT_EQ(open_error(assemble("\x00\x01\x06"
-                                "b\x00"sv,
-                                1, "", 0, {1})),
-            kBad)
-      << "restart";
-  EXPECT_EQ(open_error(assemble("\x00\x01\x06"
-                                "b\x00"sv,
-                                1, "", 0, {})),
-            kBad);
-  EXPECT_EQ(open_error(assemble("\x00\x01\x06"
-                                "b\x00"sv,
-                                1, "", 0, {0, 0})),
-            kBad);
-  std::string long_key("\x00\x81\x20\x06", 4);
-  long_key.append(kMaxKeyBytes + 1, 'k').push_back('\0');
-  EXPECT_EQ(entries(long_key, 1), kBad) << "key too long";
-  EXPECT_EQ(ranges("\x01"
-                   "a\x00\x01"
-                   "b\x00"sv,
-                   1),
-            Code::unknown);
-  EXPECT_EQ(ranges("\x01"
-                   "a\x00\x01"
-                   "a\x00"sv,
-                   1),
-            Code::block_order)
-      << "empty";
-  EXPECT_EQ(ranges("\x01"
-                   "b\x00\x01"
-                   "a\x00"sv,
-                   1),
-            Code::block_order)
-      << "inverted";
-  EXPECT_EQ(ranges("\x01"
-                   "a\x00\x01"
-                   "c\x00\x01"
-                   "b\x00\x01"
-                   "d\x00"sv,
-                   2),
-            Code::block_order)
+  constexpr std::string_view kOne = "\x01\141\x00\x01\142\x00"sv;
+  EXPECT_EQ(ranges(kOne, 1), Code::unknown);
+  EXPECT_EQ(ranges("\x01\141\x00\x01\141\x00"sv, 1), Code::block_order) << "empty";
+  EXPECT_EQ(ranges("\x01\142\x00\x01\141\x00"sv, 1), Code::block_order) << "inverted";
+  EXPECT_EQ(ranges("\x01\141\x00\x01\143\x00\x01\142\x00\x01\144\x00"sv, 2), Code::block_order)
       << "overlapping";
-  EXPECT_EQ(ranges("\x01"
-                   "a\x02\x01"
-                   "b\x00"sv,
-                   1),
-            kBad)
-      << "shares too much";
-  EXPECT_EQ(ranges("\x01"
-                   "a\x00\x02\xff\xff\x00"sv,
-                   1),
-            kBad)
-      << "end above kKeyEnd";
+  EXPECT_EQ(ranges("\x01\141\x02\x01\142\x00"sv, 1), kBad) << "shares too much";
+  EXPECT_EQ(ranges("\x01\141\x00\x02\xff\xff\x00"sv, 1), kBad) << "end above kKeyEnd";
   EXPECT_EQ(ranges("\x01\xff\x00\x02\xff\xff\x00"sv, 1), kBad) << "begins above all keys";
-  EXPECT_EQ(ranges("\x01"
-                   "a\x00\x01"
-                   "b\x00\x00"sv,
-                   1),
-            kBad)
-      << "trailing";
-  EXPECT_EQ(ranges("\x01"
-                   "a\x00\x01"
-                   "b\x00"sv,
-                   0xffffffff),
-            kBad)
-      << "hostile count";
+  EXPECT_EQ(ranges("\x01\141\x00\x01\142\x00\x00"sv, 1), kBad) << "trailing";
+  EXPECT_EQ(ranges(kOne, 0xffffffff), kBad) << "hostile count";
   EXPECT_EQ(open_error(std::string(16, '\xff')), kBad) << "hostile footer";
 }
 
