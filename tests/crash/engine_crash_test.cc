@@ -168,6 +168,8 @@ class CrashLife {
       if (images_ % 16 == 1 || random_.one_in(8)) {
         wrong = compare_forest(bed.forest(), states_[i]);
         if (wrong.empty()) wrong = bed.check();
+        if (wrong.empty()) wrong = bed.drain_and_check();
+        if (wrong.empty()) wrong = compare_forest(bed.forest(), states_[i]);
       }
       survivor_ = image->clone();
       return wrong;

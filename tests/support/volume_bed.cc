@@ -89,6 +89,17 @@ std::string VolumeBed::check() {
   return check_image();
 }
 
+std::string VolumeBed::drain_and_check() {
+  constexpr int kRoundsMax = 50;         // a removed tree goes level by level
+  for (int round = 0; round < kRoundsMax; ++round) {
+    for (const Result<void>& done : {maintain(), volume_->sync()}) {
+      if (!done) return "draining fails: " + done.error().to_string();
+    }
+    if (volume_->figures().store.dead_nodes == 0) return check();
+  }
+  return "dead nodes are left: " + std::to_string(volume_->figures().store.dead_nodes);
+}
+
 std::string VolumeBed::check_image() const {
   const std::unique_ptr<BlockDevice> still = make_memory_device(image_->clone(), true);
   const Result<CheckReport> report = check_volume(*still);

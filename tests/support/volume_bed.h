@@ -44,6 +44,8 @@ class VolumeBed final : public ForestBed {
   Result<void> crash() override;
   /// What the checker finds wrong with the last checkpoint, and with one made now.
   std::string check() override;
+  /// Lets all removals come to their end; empty if nothing dead is left and check() finds nothing.
+  std::string drain_and_check();
 
  private:
   std::string check_image() const;
