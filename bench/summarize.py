@@ -17,8 +17,9 @@ TITLES = (
 HEAD = """# Measurements
 
 Made by `bench/summarize.py` from `bench/results/*.json`; each section names the run that made it.
-All runs are through a real mount of a release build. `bench/run_all CAW` runs them again at full size.
-A bound that is not met is marked; times depend on the machine and on what else it did, counts do not.
+All runs are through a real mount of a release build. `bench/run_all CAW` runs them again at full
+size. A bound that is not met is marked. Times depend on the machine and on what else it did; counts
+do not.
 """
 
 
