@@ -77,6 +77,7 @@
   X(fuse_session,        901, EIO,       "cannot start the FUSE session")                      \
   X(mount_point,         902, ENOTDIR,   "the mount point is not usable")                      \
   X(not_mounted,         903, EINVAL,    "no cawfs volume is mounted there")                   \
+  X(mount_shared,        904, EPERM,     "ordinary users may not mount with allow_other here")     \
   X(usage,              1000, EINVAL,    "wrong usage")                                        \
   X(check_found,        1100, EUCLEAN,   "the volume is damaged")                              \
   X(check_count,        1101, EUCLEAN,   "a stored reference count is wrong")                  \

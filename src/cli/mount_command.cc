@@ -42,9 +42,10 @@ std::string fuse_sentence(const MountRequest& request, const Error& error) {
     return sentence("mount", request.directory, message.empty() ? "cannot be mounted on" : message,
                     "look whether FUSE works here");
   }
-  const bool is_place = error.code == Code::mount_point;
-  return sentence("mount", is_place ? request.directory : "/dev/fuse", what_of(error),
-                  is_place ? "choose an existing directory" : advice_for(error));
+  if (error.code == Code::fuse_device) {
+    return sentence("mount", "/dev/fuse", what_of(error), advice_for(error));
+  }
+  return sentence("mount", request.directory, what_of(error), advice_for(error));
 }
 
 /// Serves until unmounted.  `ready` is called once the directory is usable.  Returns the sentence

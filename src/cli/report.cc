@@ -81,6 +81,11 @@ std::string_view advice_for(const Error& error) {
     case Code::fuse_device:
       if (error.sys_errno == EACCES) return "ask root for access to /dev/fuse, or run as root";
       return "load the fuse module (modprobe fuse), or give the container the device";
+    case Code::mount_point:
+      if (error.sys_errno == EACCES) return "mount it on a directory of your own";
+      return "choose an existing directory";
+    case Code::mount_shared:
+      return "let root add user_allow_other to /etc/fuse.conf";
     case Code::volume_failed:
       return "unmount it and look at the device that holds it";
     default:

@@ -17,9 +17,9 @@
 
 #include "cli/client_options.h"
 #include "cli/commands.h"
-#include "cli/mount_table.h"
 #include "cli/report.h"
 #include "cli/volume_client.h"
+#include "fuse/mount_table.h"
 
 extern char** environ;
 
@@ -111,6 +111,19 @@ void wait_for_end(const Descriptor& process, const char* path) {
   while (result == 0 || (result < 0 && errno == EINTR)) result = poll(&wanted, 1, kPatienceMs);
 }
 
+/// For a server that cannot be asked (another user's): until nobody has the image locked for
+/// writing.
+void wait_for_lock(const std::string& image) {
+  const Descriptor fd = open_for_control(image);
+  struct flock range {};
+  do {
+    range.l_type = F_RDLCK;
+    range.l_whence = SEEK_SET;
+    range.l_pid = 0;
+    if (!fd || fcntl(fd.get(), F_OFD_GETLK, &range) != 0 || range.l_type == F_UNLCK) return;
+  } while (poll(nullptr, 0, 20) == 0 || errno == EINTR);
+}
+
 }  // namespace
 
 int run_umount(Arguments arguments) {
@@ -144,7 +157,12 @@ int run_umount(Arguments arguments) {
     return complain("umount", path, errno_text(error));
   }
   // Mounted in a second place too (mount --bind): it goes on there.
-  if (process && !still_mounted(mounted->device_number)) wait_for_end(process, path);
+  if (still_mounted(mounted->device_number)) return exit_code;
+  if (process) {
+    wait_for_end(process, path);
+  } else {
+    wait_for_lock(mounted->source);
+  }
   return exit_code;
 }
 

@@ -1,33 +1,14 @@
 #include "fuse/server.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <fstream>
-#include <sstream>
-#include <string>
+#include <optional>
 #include <utility>
 
+#include "fuse/mount_table.h"
+
 namespace caw {
-namespace {
-
-/// "major:minor" of what is mounted last on `directory`; empty if nothing is.  Read from the mount
-/// table: touching the directory itself would be a request to ourselves.
-std::string device_number_of(const std::string& directory) {
-  std::ifstream table("/proc/self/mountinfo");
-  std::string line;
-  std::string found;
-  while (std::getline(table, line)) {
-    std::istringstream fields(line);
-    std::string id, parent, number, root, mount_point;
-    fields >> id >> parent >> number >> root >> mount_point;
-    if (mount_point == directory) found = number;
-  }
-  return found;
-}
-
-}  // namespace
 
 Server::Server(FileSystem& file_system, const SessionOptions& session_options)
     : fs(file_system),
@@ -79,9 +60,10 @@ void Server::expire_tokens_later() {
 void Server::widen_read_ahead_soon() {
   // The kernel sets its own small value when it gets the answer to INIT: come after that.
   worker_->post_after(std::chrono::milliseconds(50), [this] {
-    const std::string number = device_number_of(options.directory);
-    if (number.empty()) return;
-    std::ofstream file("/sys/class/bdi/" + number + "/read_ahead_kb");
+    // From the mount table: touching the directory itself would be a request to ourselves.
+    const std::optional<MountEntry> mounted = find_mount(options.directory);
+    if (!mounted) return;
+    std::ofstream file("/sys/class/bdi/" + mounted->device_number + "/read_ahead_kb");
     file << 1024;  // not root, or no sysfs: it stays at 128
   });
 }

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <mutex>
 
@@ -62,17 +63,28 @@ std::string escaped(const std::string& value) {
   return out;
 }
 
-/// Says what is wrong before libfuse says it less well.
-Result<void> check_environment(const std::string& directory) {
-  struct stat status {};
-  if (stat("/dev/fuse", &status) != 0) return fail(Code::fuse_device, 0, "stat", errno);
-  if (geteuid() == 0) {
-    const int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-    if (fd < 0) return fail(Code::fuse_device, 0, "open", errno);
-    close(fd);
+/// Whether the system lets ordinary users mount with allow_other.
+bool users_may_share() {
+  std::ifstream config("/etc/fuse.conf");
+  std::string line;
+  while (std::getline(config, line)) {
+    if (line.starts_with("user_allow_other")) return true;
   }
-  if (stat(directory.c_str(), &status) != 0) return fail(Code::mount_point, 0, "stat", errno);
+  return false;
+}
+
+/// Says what is wrong before libfuse and fusermount3 say it less well.
+Result<void> check_environment(const SessionOptions& options) {
+  const int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (fd < 0) return fail(Code::fuse_device, 0, "open", errno);
+  close(fd);
+  struct stat status {};
+  const char* directory = options.directory.c_str();
+  if (stat(directory, &status) != 0) return fail(Code::mount_point, 0, "stat", errno);
   if (!S_ISDIR(status.st_mode)) return fail(Code::mount_point);
+  if (geteuid() == 0) return {};
+  if (access(directory, W_OK) != 0) return fail(Code::mount_point, 0, "access", errno);
+  if (options.shared && !users_may_share()) return fail(Code::mount_shared);
   return {};
 }
 
@@ -120,7 +132,7 @@ std::string last_fuse_message() {
 
 Result<void> serve(FileSystem& fs, const SessionOptions& options) {
   fuse_set_log_func(keep_message);
-  CAW_TRY(check_environment(options.directory));
+  CAW_TRY(check_environment(options));
 
   Arguments arguments;
   arguments.add_option("fsname=" + escaped(options.source));

@@ -29,7 +29,7 @@ struct SessionOptions {
 /// Mounts, calls ready(), answers requests until the directory is unmounted or SIGINT, SIGTERM or
 /// SIGHUP comes, and unmounts.  The caller has these signals blocked in all its threads; they are
 /// let through in the calling thread only.
-/// Fails: fuse_device, mount_point, fuse_session.
+/// Fails: fuse_device, mount_point, mount_shared, fuse_session.
 Result<void> serve(FileSystem& fs, const SessionOptions& options);
 
 /// What libfuse or fusermount3 last complained about in this process; empty if nothing.

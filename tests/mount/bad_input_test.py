@@ -220,7 +220,8 @@ class FullDisks(bed.MountedTest):
     def test_full_host(self):
         host = os.path.join(self.bed.folder, "host")
         os.mkdir(host)
-        self.assertEqual(bed.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", host).returncode, 0)
+        done = bed.run("mount", "-t", "tmpfs", "-o", "size=64M", "tmpfs", host)
+        self.assertEqual(done.returncode, 0, done.stderr)
         self.addCleanup(bed.run, "umount", "-l", host)
         small = bed.Bed("64M")
         self.addCleanup(small.destroy)

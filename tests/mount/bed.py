@@ -182,10 +182,14 @@ def describe(path, numbers=False):
     return tuple(fields)
 
 
+def fail_to_read(error):
+    raise error
+
+
 def manifest(root, numbers=False):
     """path -> describe() of everything at and below `root`."""
     out = {".": describe(root, numbers)}
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=fail_to_read):
         for name in folders + files:
             path = os.path.join(folder, name)
             out[os.path.relpath(path, root)] = describe(path, numbers)

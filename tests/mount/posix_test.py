@@ -159,6 +159,16 @@ class Attributes(bed.MountedTest):
         self.assertTrue(60 << 20 < used < 80 << 20, used)
 
 
+    def test_reads_ahead(self):
+        number = os.stat(self.bed.dir).st_dev
+        path = f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}/read_ahead_kb"
+        for _ in range(100):
+            if read(path) == b"1024\n":
+                return
+            bed.time.sleep(0.02)
+        self.fail(read(path))
+
+
 class Directories(bed.MountedTest):
     def test_many_entries(self):
         folder = self.path("many")

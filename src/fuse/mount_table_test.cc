@@ -1,4 +1,4 @@
-#include "cli/mount_table.h"
+#include "fuse/mount_table.h"
 
 #include <gtest/gtest.h>
 
