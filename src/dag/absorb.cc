@@ -45,17 +45,6 @@ std::vector<Layer> live_inline(const InteriorImage& image) {
   return live_layers(image.node(), runs);
 }
 
-RunRef whole_run(NodeId id, uint64_t pos, const BlockImage& image) {
-  RunRef run;
-  run.run = id;
-  run.hi = std::string(kKeyEnd);
-  run.pos = pos;
-  run.bytes = static_cast<uint32_t>(image.bytes().size());
-  run.weight = block_weight(image.block());
-  run.max_seq = image.max_seq();
-  return run;
-}
-
 }  // namespace
 
 Result<void> Maintainer::absorb(Epoch through) {
@@ -79,10 +68,16 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
   const bool newest = inline_is_newest(node);
   if (size > shape_.inline_bytes ||
       (newest && size + node.inline_block.size() > shape_.inline_bytes && frozen.run->shared())) {
-    RunRef run = whole_run(frozen.run->id(), node.next_pos++, *block);
-    run.lo = frozen.lo;
-    run.hi = frozen.hi;
-    run.translation = frozen.translation;
+    RunRef run = run_ref(frozen.run->id(), node.next_pos++, *block);
+    if (frozen.translation.is_identity()) {
+      run.lo = std::max(run.lo, frozen.lo);
+      run.hi = std::min(run.hi, frozen.hi);
+    } else {
+      run.lo = frozen.lo;
+      run.hi = frozen.hi;
+      run.translation = frozen.translation;
+    }
+    CAW_ASSERT(run.lo < run.hi);
     insert_run(node, std::move(run));
     CAW_TRY(publish_root(std::move(node), change, frozen.epoch, frozen.run.get()));
     return {};
@@ -97,7 +92,7 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
     // Runs have come above it: it becomes one of them, in its place.
     const NodeId id = store_.new_id();
     const auto& image = static_cast<const BlockImage&>(*old_inline);
-    insert_run(node, whole_run(id, node.inline_pos, image));
+    insert_run(node, run_ref(id, node.inline_pos, image));
     change.nodes.emplace_back(id, old_inline);
     change.retained.push_back(old_inline);
   }
@@ -115,7 +110,7 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
       node.inline_pos = pos;
     } else {
       const NodeId id = store_.new_id();
-      insert_run(node, whole_run(id, pos, built));
+      insert_run(node, run_ref(id, pos, built));
       change.nodes.emplace_back(id, image);
     }
   }

@@ -48,6 +48,10 @@ Result<void> Maintainer::gather() {
 /// Requires: path.back() is private.  Leaves path.back().image current.
 Result<void> Maintainer::settle_node(std::vector<PathNode>& path) {
   while (true) {
+    if (core_.wanted.load(std::memory_order_relaxed) > 0) {
+      interrupted_ = true;
+      return {};
+    }
     const bool is_root = path.size() == 1;
     if (is_root && path.back().image->node().edges.size() > shape_.fanout) {
       if (!CAW_TRY(split_root(path))) return {};
@@ -79,7 +83,7 @@ Result<bool> Maintainer::relieve(std::vector<PathNode>& path) {
     if (now.edges[index].lo != lo) continue;
     if (!CAW_TRY(flush_edge(path, runs, load, measured, index))) return false;
     flushed = true;
-    if (now_too_wide(path)) break;
+    if (now_too_wide(path) || interrupted_) break;
   }
   if (!flushed) return compact_runs(path);
   // Runs hold on to what their flushed messages refer to until they are written anew.
@@ -227,9 +231,7 @@ Result<bool> Maintainer::merge_newest(std::vector<PathNode>& path, size_t first,
       build_blocks(NodeKind::run, records, ranges, out.lo, kMaxNodePayload, out.max_seq);
   CAW_ASSERT(built.size() <= 1);
   if (!built.empty()) {
-    out.run = built[0].id;
-    out.bytes = static_cast<uint32_t>(built[0].image->bytes().size());
-    out.weight = block_weight(built[0].image->block());
+    out = run_ref(built[0].id, newest, *built[0].image);
     change.nodes.emplace_back(built[0].id, built[0].image);
     change.retained.push_back(built[0].image);
     node.runs.insert(node.runs.begin() + static_cast<std::ptrdiff_t>(first), std::move(out));

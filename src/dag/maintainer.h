@@ -29,6 +29,8 @@ class Maintainer {
   Result<void> settle();
   /// Absorbs all sealed runs and merges small runs of the root; flushes nothing.
   Result<void> gather();
+  /// True if settle() stopped early because an operation waits for the tree: do it again.
+  bool interrupted() const { return interrupted_; }
   /// Memtable bytes absorbed so far.
   uint64_t absorbed_bytes() const { return absorbed_bytes_; }
 
@@ -103,6 +105,7 @@ class Maintainer {
   const TreeShape& shape_;
   TreeCore& core_;
   uint64_t absorbed_bytes_ = 0;
+  bool interrupted_ = false;
 };
 
 }  // namespace caw

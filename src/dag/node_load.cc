@@ -150,6 +150,28 @@ uint64_t block_weight(const SortedBlock& block) {
   return total;
 }
 
+RunRef run_ref(NodeId id, uint64_t pos, const BlockImage& image) {
+  const SortedBlock& block = image.block();
+  RunRef run;
+  run.run = id;
+  run.pos = pos;
+  run.bytes = static_cast<uint32_t>(image.bytes().size());
+  run.weight = block_weight(block);
+  run.max_seq = image.max_seq();
+  run.lo = std::string(kKeyEnd);
+  for (const RangeErase& range : block.range_erases()) {
+    run.lo = std::min(run.lo, range.lo);
+    run.hi = std::max(run.hi, range.hi);
+  }
+  SortedBlock::Iterator it(block);
+  it.seek_to_first();
+  if (it.valid()) run.lo = std::min(run.lo, std::string(it.key()));
+  std::string last;
+  for (; it.valid(); it.next()) last.assign(it.key());
+  if (block.count() > 0) run.hi = std::max(run.hi, last + std::string(1, '\0'));
+  return run;
+}
+
 bool covers_wholly(const std::vector<Layer>& layers, std::string_view lo, std::string_view hi) {
   for (const Layer& layer : layers) {
     for (const RangeErase& range : layer.ranges()) {

@@ -104,8 +104,18 @@ class Restrictor {
   bool has_inline_ = false;
 };
 
+/// True if the run is known, without reading it, to hold nothing of its range.
+bool known_empty(NodeStore& store, const RunRef& run) {
+  const ImageRef image = store.get_cached(run.run);
+  if (!image || image->kind() != NodeKind::run) return false;
+  const SortedBlock& block = static_cast<const BlockImage&>(*image).block();
+  const Layer layer(image, block, run.translation, run.lo, run.hi);
+  return !layer.valid() && layer.ranges().empty();
+}
+
 void Restrictor::take_runs(Selection& selection, size_t depth, size_t prefix) {
   for (RunRef& run : selection.runs) {
+    if (known_empty(store_, run)) continue;
     Pending pending;
     pending.depth = depth;
     pending.old_pos = run.pos;

@@ -50,13 +50,7 @@ void seal_inline(NodeStore& store, Interior& node,
   if (node.inline_block.empty()) return;
   auto image = make_ref<const BlockImage>(NodeKind::run, std::move(node.inline_block),
                                           /*owns_refs=*/true, node.max_seq);
-  RunRef run;
-  run.run = store.new_id();
-  run.hi = std::string(kKeyEnd);
-  run.pos = node.inline_pos;
-  run.bytes = static_cast<uint32_t>(image->bytes().size());
-  run.weight = block_weight(image->block());
-  run.max_seq = node.max_seq;
+  RunRef run = run_ref(store.new_id(), node.inline_pos, *image);
   nodes.emplace_back(run.run, image);
   auto at = std::find_if(node.runs.begin(), node.runs.end(),
                          [&](const RunRef& r) { return r.pos < run.pos; });

@@ -72,6 +72,7 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
   changed_ = true;
   if (!result) return std::unexpected(result.error());
+  if (maintainer.interrupted()) enqueue(tree);
   return maintainer.absorbed_bytes() > 0;
 }
 

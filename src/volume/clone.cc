@@ -11,6 +11,18 @@ namespace {
 
 constexpr size_t kSealedHandedOn = 4;  // sealed runs a clone may inherit unabsorbed
 
+/// Asks maintenance of the tree to step aside.
+class Waiting {
+ public:
+  explicit Waiting(TreeCore& core) : core_(core) { core_.wanted.fetch_add(1); }
+  ~Waiting() { core_.wanted.fetch_sub(1); }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  TreeCore& core_;
+};
+
 /// Part of a memtable as the clone will see it: bounds and translation in the clone's coordinates.
 struct Slice {
   const Memtable* table = nullptr;
@@ -185,6 +197,7 @@ Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> p
   for (int attempt = 0; attempt < 8; ++attempt) {
     const Ref<TreeView> view = core.current_view();
     if (!view->frozen.empty() && view->frozen.back().epoch < store_->open_epoch()) {
+      const Waiting waiting(core);
       std::lock_guard lock(core.maintenance);
       CAW_TRY(absorb_cut(core));
     }
@@ -194,6 +207,7 @@ Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> p
     }
   }
   // Maintenance keeps changing the path: exclude it for once.
+  const Waiting waiting(core);
   std::lock_guard lock(core.maintenance);
   while (!CAW_TRY(try_clone(source, prefixes, id, then))) CAW_TRY(absorb_cut(core));
   ++clones_;
