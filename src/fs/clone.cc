@@ -52,6 +52,13 @@ Result<void> FileSystemImpl::check_clone_permission(const Inode& source, const I
   return {};
 }
 
+/// A clone among the orphans.
+struct FileSystemImpl::Aside {
+  uint64_t entry = 0;
+  NodeId tree = kNoNode;
+  std::string record;
+};
+
 Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_view name,
                                     const Caller& caller) {
   CAW_TRY(check_writable());
@@ -82,7 +89,7 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
   const uint32_t evictions = parent.evictions.load(std::memory_order_acquire);
   CAW_TRY(topology_.mutate({contents_of(parent)}, {}, [&](Batch& batch) -> Result<void> {
     to.place = CAW_TRY(topology_.body(parent));
-    CAW_TRY(topology_.record(source));   // fails if it was removed
+    CAW_TRY(topology_.record(source));  // fails if it was removed
     if (parent.orphan.load(std::memory_order_acquire)) return fail(Code::not_found, 0, "clone");
     if (CAW_TRY(find_dirent(to.place, name))) return fail(Code::exists, 0, "clone");
     if (needs_detour(source, parent)) {
@@ -101,14 +108,15 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
     return {};
   }));
   if (detour != 0) {
-    CAW_TRY(hang_clone(parent, parent_fields, encode_inode(record), tree, to, detour));
+    CAW_TRY(hang_clone(parent, parent_fields, to, {detour, tree, encode_inode(record)}));
   }
   parent.store_fields(parent_fields);
   return adopt_new(parent, to.entry, record, tree, evictions);
 }
 
 /// A destination below the source, in a tree of its own: the clone comes to share that tree, so the
-/// new dirent may not be put into it in the same instant.  The clone is made among the orphans first.
+/// new dirent may not be put into it in the same instant.  The clone is made among the orphans
+/// first.
 bool FileSystemImpl::needs_detour(const Inode& source, const Inode& parent) const {
   if (!topology_.is_within(parent, source)) return false;
   for (const Inode* at = &parent; at != &source; at = at->parent) {
@@ -117,13 +125,12 @@ bool FileSystemImpl::needs_detour(const Inode& source, const Inode& parent) cons
   return false;
 }
 
-/// Moves a clone from among the orphans, where its entry is `detour`, to its name.
+/// Moves a clone from among the orphans to its name.
 Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent_fields,
-                                        const std::string& record, NodeId tree,
-                                        const Destination& to, uint64_t detour) {
+                                        const Destination& to, const Aside& aside) {
   const auto drop = [&](Batch& batch) -> Result<void> {
-    const Place aside = CAW_TRY(topology_.body(*orphans_));
-    batch.erase(aside.tree, record_key(aside.path, detour), 0);
+    const Place place = CAW_TRY(topology_.body(*orphans_));
+    batch.erase(place.tree, record_key(place.path, aside.entry), 0);
     return {};
   };
   const Result<void> hung =
@@ -132,7 +139,8 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
         if (CAW_TRY(find_dirent(place, to.name))) return fail(Code::exists, 0, "clone");
         batch.put(place.tree, dirent_key(place.path, to.name),
                   inline_value(encode_dirent({to.entry, S_IFDIR})));
-        batch.put(place.tree, record_key(place.path, to.entry), inline_value(record, tree));
+        batch.put(place.tree, record_key(place.path, to.entry),
+                  inline_value(aside.record, aside.tree));
         CAW_TRY(put_content(batch, parent, parent_fields));
         CAW_TRY(drop(batch));
         return forest_.apply(batch);
@@ -147,7 +155,8 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
   return hung;
 }
 
-/// Puts `record` at `to` with the contents of `source` and applies the batch.  Returns the new tree.
+/// Puts `record` at `to` with the contents of `source` and applies the batch.  Returns the new
+/// tree.
 Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
                                               const InodeRecord& record, const Destination& to) {
   const Place& place = to.place;
@@ -185,8 +194,9 @@ Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
 Result<bool> FileSystemImpl::owns_all_below(Inode& directory, uint32_t uid) {
   uint64_t left = kMaxLookedAt;
   std::vector<Place> places;
-  places.push_back(CAW_TRY(topology_.read([&] { return topology_.body(directory); },
-                                          [](const Place& place) -> Result<Place> { return place; })));
+  places.push_back(
+      CAW_TRY(topology_.read([&] { return topology_.body(directory); },
+                             [](const Place& place) -> Result<Place> { return place; })));
   while (!places.empty()) {
     const Place place = std::move(places.back());
     places.pop_back();
@@ -218,7 +228,7 @@ Result<void> FileSystemImpl::check_removal_permission(const Inode& parent, Inode
   }
   if (!child.is_directory()) return {};
   if (fields.uid != caller.uid) return fail(Code::permission, 0, "remove_tree");
-  if ((fields.flags & kInodeClone) != 0) return {};   // who owns a clone has made it
+  if ((fields.flags & kInodeClone) != 0) return {};  // who owns a clone has made it
   if (CAW_TRY(owns_all_below(child, caller.uid))) return {};
   return fail(Code::permission, 0, "remove_tree");
 }
@@ -234,22 +244,23 @@ Result<void> FileSystemImpl::remove_tree(Inode& parent, std::string_view name,
     const InodeFields parent_fields = touched(parent);
     const uint64_t orphan_entry = entries_.next();
     bool changed = false;
-    const Result<void> done = topology_.mutate(
-        {contents_of(parent)}, {.exclusive = true, .essential = true},
-        [&](Batch& batch) -> Result<void> {
-          const Place place = CAW_TRY(topology_.body(parent));
-          CAW_TRY(check_still(place, name, child.get(), changed));
-          batch.erase(place.tree, dirent_key(place.path, name), 0);
-          CAW_TRY(put_content(batch, parent, parent_fields));
-          return remove_contents(batch, *child, orphan_entry);
-        });
+    const Result<void> done =
+        topology_.mutate({contents_of(parent)}, {.exclusive = true, .essential = true},
+                         [&](Batch& batch) -> Result<void> {
+                           const Place place = CAW_TRY(topology_.body(parent));
+                           CAW_TRY(check_still(place, name, child.get(), changed));
+                           batch.erase(place.tree, dirent_key(place.path, name), 0);
+                           CAW_TRY(put_content(batch, parent, parent_fields));
+                           return remove_contents(batch, *child, orphan_entry);
+                         });
     if (changed) continue;
     if (done) parent.store_fields(parent_fields);
     return done;
   }
 }
 
-/// Erases a directory whole, or hangs it among the orphans if a file in it is open; applies the batch.
+/// Erases a directory whole, or hangs it among the orphans if a file in it is open; applies the
+/// batch.
 Result<void> FileSystemImpl::remove_contents(Batch& batch, Inode& directory,
                                              uint64_t orphan_entry) {
   if (any_open_within(directory)) {
@@ -282,8 +293,7 @@ struct FileSystemImpl::Comparison {
   std::vector<std::pair<Place, Place>> pending;
 };
 
-Result<bool> FileSystemImpl::same_contents(Comparison& comparison, const Place& a,
-                                           const Place& b) {
+Result<bool> FileSystemImpl::same_contents(Comparison& comparison, const Place& a, const Place& b) {
   const std::string end_a = records_end(a.path);
   const std::string end_b = records_end(b.path);
   const auto cursor_a = forest_.scan(a.tree, record_key(a.path, 0), end_a);

@@ -1,7 +1,8 @@
 // FileSystemImpl: reading and writing file data.
 //
-// A file is chunks of kChunkBytes under their numbers; one that is missing is a hole, and bytes past a
-// chunk's length are zero.  No chunk reaches beyond the file's size, so extending needs no zeros.
+// A file is chunks of kChunkBytes under their numbers; one that is missing is a hole, and bytes
+// past a chunk's length are zero.  No chunk reaches beyond the file's size, so extending needs no
+// zeros.
 #include <algorithm>
 #include <cstring>
 
@@ -29,9 +30,9 @@ uint64_t offset_in_chunk(uint64_t offset) { return offset & (kChunkBytes - 1); }
 /// What a write does to one chunk.
 struct FileSystemImpl::Extent {
   uint64_t chunk = 0;
-  uint32_t offset = 0;       ///< in the chunk
+  uint32_t offset = 0;  ///< in the chunk
   std::string_view bytes;
-  BlobRef blob;              ///< set: replaces the chunk
+  BlobRef blob;  ///< set: replaces the chunk
 };
 
 /// Splits a write by chunk and writes the blobs.  On failure no blob is left.
@@ -47,9 +48,9 @@ Result<std::vector<FileSystemImpl::Extent>> FileSystemImpl::plan_write(const Ino
     extent.offset = static_cast<uint32_t>(offset_in_chunk(offset));
     extent.bytes = data.substr(0, kChunkBytes - extent.offset);
     const uint64_t end = offset + extent.bytes.size();
-    const bool replaces = extent.offset == 0 &&
-                          (extent.bytes.size() == kChunkBytes ||
-                           (end >= old_size && extent.bytes.size() >= kMinBlobBytes));
+    const bool replaces =
+        extent.offset == 0 && (extent.bytes.size() == kChunkBytes ||
+                               (end >= old_size && extent.bytes.size() >= kMinBlobBytes));
     if (replaces) {
       const Result<BlobRef> blob = forest_.write_blob(extent.bytes);
       if (!blob) {
@@ -158,12 +159,12 @@ Result<void> FileSystemImpl::read_chunks(const Spot& data, uint64_t offset, std:
 /// Asks for the blobs after `chunk`, once per window: at its first chunk.
 void FileSystemImpl::read_ahead(const Spot& data, uint64_t chunk, uint64_t size) {
   if (chunk % (kReadAheadChunks / 2) != 0 || (chunk + 1) << kChunkShift >= size) return;
-  const auto cursor = forest_.scan(data.tree, key_of(data, chunk + 1),
-                                   key_of(data, chunk + 1 + kReadAheadChunks));
+  const auto cursor =
+      forest_.scan(data.tree, key_of(data, chunk + 1), key_of(data, chunk + 1 + kReadAheadChunks));
   std::vector<BlobRef> blobs;
   while (true) {
     const Result<bool> more = cursor->next();
-    if (!more || !*more) break;   // an error shows when the data are read
+    if (!more || !*more) break;  // an error shows when the data are read
     if (cursor->value().blob) blobs.push_back(cursor->value().blob);
   }
   if (!blobs.empty()) forest_.prefetch(blobs);

@@ -17,7 +17,7 @@ struct FileSystemImpl::Listed {
   uint64_t entry = 0;
   InodeRecord record;
   NodeId tree = kNoNode;
-  uint32_t evictions = 0;     ///< of the directory, before the record was read
+  uint32_t evictions = 0;  ///< of the directory, before the record was read
 };
 
 /// Calls `emit` for the records after `after` until it says false.  Starts again at the next cookie
@@ -29,7 +29,7 @@ Result<void> FileSystemImpl::list(Inode& directory, uint64_t after,
     uint64_t sequence = 0;
     const Result<Place> place =
         topology_.locate([&] { return topology_.body(directory); }, sequence);
-    if (!place && place.error().code == Code::stale_inode) return {};   // removed: empty
+    if (!place && place.error().code == Code::stale_inode) return {};  // removed: empty
     if (!place) return std::unexpected<Error>(place.error());
     const std::string lo = record_key(place->path, after + 1);
     const size_t prefix_bytes = records_end(place->path).size();
@@ -70,8 +70,8 @@ Result<void> FileSystemImpl::readdir(Inode& directory, uint64_t after,
   if (!directory.is_directory()) return fail(Code::not_a_directory, directory.number, "readdir");
   if (!CAW_TRY(emit_dots(directory, after, emit))) return {};
   return list(directory, std::max(after, kDotDotCookie), [&](const Listed& listed) -> Result<bool> {
-    const uint64_t domain = CAW_TRY(
-        numbers_.domain_of(directory.domain, listed.record.home, listed.record.domain));
+    const uint64_t domain =
+        CAW_TRY(numbers_.domain_of(directory.domain, listed.record.home, listed.record.domain));
     const uint64_t ino = CAW_TRY(numbers_.shown(domain, listed.record.number));
     return emit({listed.record.name, ino, listed.entry, listed.record.fields.mode});
   });
@@ -94,7 +94,7 @@ Result<void> FileSystemImpl::readdirplus(
       hold = CAW_TRY(adopt(directory, listed.entry, listed.record, listed.tree, listed.evictions));
     }
     if (!hold) hold = CAW_TRY(load(directory, listed.entry));
-    if (!hold) return true;   // removed meanwhile
+    if (!hold) return true;  // removed meanwhile
     const Entry entry = CAW_TRY(entry_of(std::move(hold)));
     const DirectoryEntry shown{listed.record.name, entry.attributes.ino, listed.entry,
                                entry.attributes.mode};

@@ -147,7 +147,7 @@ Result<uint64_t> FileSystemImpl::allocated_blocks(Inode& inode, uint64_t size) {
         }
         return sectors;
       });
-  if (!count && count.error().code == Code::stale_inode) return 0;   // fstat of a removed file
+  if (!count && count.error().code == Code::stale_inode) return 0;  // fstat of a removed file
   return count;
 }
 

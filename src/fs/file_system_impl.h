@@ -27,7 +27,7 @@ namespace caw {
 inline constexpr uint64_t kManyDeadBytes = uint64_t{1} << 30;
 /// Data of up to so many chunks are copied record by record; beyond, the file comes to own a tree.
 inline constexpr uint64_t kMaxCopiedChunks = 64;
-inline constexpr uint64_t kMaxCopiedFileBytes = 64 * 1024;   ///< of those, without blobs
+inline constexpr uint64_t kMaxCopiedFileBytes = 64 * 1024;  ///< of those, without blobs
 
 /// Lets so many through at once, and some more each second.  Any thread.
 class Budget {
@@ -141,12 +141,12 @@ class FileSystemImpl final : public FileSystem {
   /// Erases the record and the data of a file, or the record of a directory.
   Result<void> erase_records(Batch& batch, const Inode& inode);
   void erase_chunks(Batch& batch, const Spot& data, uint64_t first, uint64_t old_size);
-  /// Sees to it that the contents can move with the record: few, or in a tree of their own.  Requires
-  /// an exclusive attempt; fails with tree_not_private if something changed.
+  /// Sees to it that the contents can move with the record: few, or in a tree of their own.
+  /// Requires an exclusive attempt; fails with tree_not_private if something changed.
   Result<void> make_movable(Inode& inode, const Place& to, bool essential);
   struct Destination {
     Place place;
-    uint64_t domain = 0;      ///< of the directory
+    uint64_t domain = 0;  ///< of the directory
     uint64_t entry = 0;
     std::string_view name;
   };
@@ -199,9 +199,9 @@ class FileSystemImpl final : public FileSystem {
   Result<NodeId> clone_contents(Batch& batch, const Inode& source, const InodeRecord& record,
                                 const Destination& to);
   bool needs_detour(const Inode& source, const Inode& parent) const;
-  Result<void> hang_clone(Inode& parent, const InodeFields& parent_fields,
-                          const std::string& record, NodeId tree, const Destination& to,
-                          uint64_t detour);
+  struct Aside;
+  Result<void> hang_clone(Inode& parent, const InodeFields& parent_fields, const Destination& to,
+                          const Aside& aside);
   Result<void> remove_contents(Batch& batch, Inode& directory, uint64_t orphan_entry);
   struct Comparison;
   Result<bool> same_contents(Comparison& comparison, const Place& a, const Place& b);

@@ -47,19 +47,20 @@ class Inode {
     return fields.size;
   }
 
-  Inode* parent = nullptr;             ///< holds one of its references; null: the system directory
-  uint64_t entry = 0;                  ///< in `parent`
-  TreeRef tree;                        ///< owned tree: the directory's contents, the file's data
-  uint64_t domain = 0;                 ///< of its number; a directory's entries inherit it
+  Inode* parent = nullptr;  ///< holds one of its references; null: the system directory
+  uint64_t entry = 0;       ///< in `parent`
+  TreeRef tree;             ///< owned tree: the directory's contents, the file's data
+  uint64_t domain = 0;      ///< of its number; a directory's entries inherit it
   uint64_t number = 0;
-  uint32_t type = 0;                   ///< S_IFMT bits of the mode; constant
-  std::atomic<uint64_t> ino{0};        ///< as shown; 0: not asked for yet
-  std::atomic<uint64_t> refs{0};       ///< lookups, opens, children in core, users
-  std::atomic<uint64_t> verified{kNeverVerified};   ///< share generation under which `tree` is private
+  uint32_t type = 0;              ///< S_IFMT bits of the mode; constant
+  std::atomic<uint64_t> ino{0};   ///< as shown; 0: not asked for yet
+  std::atomic<uint64_t> refs{0};  ///< lookups, opens, children in core, users
+  std::atomic<uint64_t> verified{
+      kNeverVerified};                 ///< share generation under which `tree` is private
   std::atomic<uint32_t> evictions{0};  ///< children that left the table
   std::atomic<bool> removed{false};    ///< no name leads here any more, and the records are gone
   mutable SpinLock spin;
-  std::atomic<bool> orphan{false};     ///< moved to the orphans, to be erased at the last close
+  std::atomic<bool> orphan{false};  ///< moved to the orphans, to be erased at the last close
   uint32_t opens = 0, writers = 0;
   std::atomic<uint64_t> next_read{0};  ///< where a sequential reader would go on
   InodeFields fields;

@@ -87,13 +87,13 @@ Result<uint64_t> InodeNumbers::shown(uint64_t domain, uint64_t number) {
   const uint64_t high = number >> kLowBits;
   const uint64_t low = number & kLowMask;
   if (domain == kRootDomain && high == 0) return low;
-  const uint64_t chunk =
-      CAW_TRY(look_up(chunk_map_, Pair{domain, high}, chunk_map_key(domain, high),
-                      [&]() -> Result<uint64_t> {
-                        const uint64_t next = chunks_.next();
-                        if (next > kMaxChunk) return fail(Code::no_space, next, "inode numbers");
-                        return next;
-                      }));
+  const uint64_t chunk = CAW_TRY(look_up(chunk_map_, Pair{domain, high},
+                                         chunk_map_key(domain, high), [&]() -> Result<uint64_t> {
+                                           const uint64_t next = chunks_.next();
+                                           if (next > kMaxChunk)
+                                             return fail(Code::no_space, next, "inode numbers");
+                                           return next;
+                                         }));
   if (chunk == 0 || chunk > kMaxChunk) return fail(Code::record_malformed, chunk, "chunk map");
   return (chunk << kLowBits) | low;
 }

@@ -9,17 +9,17 @@
 // the context; in its source they were distinct in (home, domain, number), by induction on clones.
 //
 // A shown number is chunk(domain, number >> 28) << 28 | low bits of number; chunks are given out
-// when first asked for as well.  "/" shows as 1.  When the volume is read-only or full what is given
-// out stays in memory (and is written later if possible).
+// when first asked for as well.  "/" shows as 1.  When the volume is read-only or full what is
+// given out stays in memory (and is written later if possible).
 #pragma once
+
+#include <absl/container/flat_hash_map.h>
 
 #include <cstdint>
 #include <shared_mutex>
 #include <string>
 #include <tuple>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "base/error.h"
 #include "fs/id_pool.h"

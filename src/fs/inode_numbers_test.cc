@@ -38,8 +38,8 @@ TEST(InodeNumbers, ChunksAreDistinctAndOutliveTheObject) {
 TEST(InodeNumbers, DomainsSeenThroughAClone) {
   MapForest forest;
   InodeNumbers numbers(forest);
-  EXPECT_EQ(numbers.domain_of(9, 0, 0).value(), 9u);     // inherited
-  EXPECT_EQ(numbers.domain_of(9, 9, 4).value(), 4u);     // at home
+  EXPECT_EQ(numbers.domain_of(9, 0, 0).value(), 9u);  // inherited
+  EXPECT_EQ(numbers.domain_of(9, 9, 4).value(), 4u);  // at home
   const uint64_t through = numbers.domain_of(10, 9, 4).value();
   EXPECT_NE(through, 4u);
   EXPECT_NE(through, numbers.domain_of(11, 9, 4).value());

@@ -1,17 +1,17 @@
 // InodeTable: the inodes in core by (parent, entry), and their life.
 //
-// An inode lives while it has references.  Whoever changes the place of an inode holds the exclusive
-// topology gate and calls rekey(), which also takes the table's mutex: so `parent` and `entry` may be
-// read under either.
+// An inode lives while it has references.  Whoever changes the place of an inode holds the
+// exclusive topology gate and calls rekey(), which also takes the table's mutex: so `parent` and
+// `entry` may be read under either.
 #pragma once
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
 
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <utility>
-
-#include <absl/container/flat_hash_map.h>
-#include <absl/container/flat_hash_set.h>
 
 #include "fs/inode.h"
 
@@ -27,9 +27,9 @@ class InodeTable {
 
   /// The inode there with one reference more; null if it is not in core.
   Inode* find(Inode& parent, uint64_t entry);
-  /// Adds `inode` (its parent and entry set, no references) and returns it with one reference; or the
-  /// one that is there already.  Null if a child of the parent left the table since its `evictions`
-  /// was read: what `inode` was made of may be out of date.
+  /// Adds `inode` (its parent and entry set, no references) and returns it with one reference; or
+  /// the one that is there already.  Null if a child of the parent left the table since its
+  /// `evictions` was read: what `inode` was made of may be out of date.
   Inode* insert(std::unique_ptr<Inode> inode, uint32_t evictions);
 
   void ref(Inode& inode) { inode.refs.fetch_add(1, std::memory_order_relaxed); }

@@ -23,7 +23,7 @@ TEST_F(Table, AnInodeLivesWhileItIsReferredToAndKeepsItsParent) {
   Inode* const file = add(*directory, 17);
   EXPECT_EQ(table.find(top, 16), directory);
   table.unref(*directory, 2);
-  EXPECT_EQ(table.size(), 2u);   // the file holds it
+  EXPECT_EQ(table.size(), 2u);  // the file holds it
   EXPECT_EQ(table.find(*directory, 17), file);
   table.unref(*file, 2);
   EXPECT_EQ(table.size(), 0u);
@@ -59,7 +59,7 @@ TEST_F(Table, MovedInodesAreFoundAtTheirNewPlace) {
   table.unref(*from);
   EXPECT_EQ(table.find(top, 16), nullptr);
   table.unref(*to);
-  EXPECT_EQ(table.find(top, 17), to);   // the file holds it
+  EXPECT_EQ(table.find(top, 17), to);  // the file holds it
   table.unref(*to);
   table.detach(*file);
   EXPECT_EQ(table.find(*to, 19), nullptr);

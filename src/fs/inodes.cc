@@ -103,8 +103,7 @@ Result<void> FileSystemImpl::check_new_name(std::string_view name) {
 
 Result<std::optional<Dirent>> FileSystemImpl::find_dirent(const Place& place,
                                                           std::string_view name) {
-  const std::optional<Value> value =
-      CAW_TRY(forest_.get(place.tree, dirent_key(place.path, name)));
+  const std::optional<Value> value = CAW_TRY(forest_.get(place.tree, dirent_key(place.path, name)));
   if (!value) return std::nullopt;
   return CAW_TRY(decode_dirent(CAW_TRY(read_record(forest_, *value))));
 }
@@ -121,9 +120,11 @@ Result<FileSystemImpl::Hold> FileSystemImpl::load(Inode& parent, uint64_t entry)
   while (true) {
     if (Inode* const found = table_.find(parent, entry)) return Hold(table_, found);
     const uint32_t evictions = parent.evictions.load(std::memory_order_acquire);
-    const std::optional<Value> value = CAW_TRY(topology_.read(
-        [&] { return topology_.body(parent); },
-        [&](const Place& place) { return forest_.get(place.tree, record_key(place.path, entry)); }));
+    const std::optional<Value> value =
+        CAW_TRY(topology_.read([&] { return topology_.body(parent); },
+                               [&](const Place& place) {
+                                 return forest_.get(place.tree, record_key(place.path, entry));
+                               }));
     if (!value) {
       if (parent.evictions.load(std::memory_order_acquire) != evictions) continue;
       return Hold();
@@ -175,7 +176,7 @@ Result<FileSystemImpl::Hold> FileSystemImpl::find_child(Inode& parent, std::stri
     Result<Hold> child = load(parent, (*dirent)->entry);
     if (!child && child.error().code == Code::stale_inode) break;
     if (!child) return child;
-    if (!*child) continue;   // renamed or removed between the two reads
+    if (!*child) continue;  // renamed or removed between the two reads
     if ((*child)->type != (*dirent)->type) {
       return fail(Code::record_malformed, (*dirent)->entry, "type of dirent");
     }
@@ -208,8 +209,8 @@ Result<Attributes> FileSystemImpl::attributes_of(Inode& inode) {
     out.blocks = 0;
   }
   out.mode = fields.mode;
-  const bool nameless = inode.removed.load(std::memory_order_acquire) ||
-                        inode.orphan.load(std::memory_order_acquire);
+  const bool nameless =
+      inode.removed.load(std::memory_order_acquire) || inode.orphan.load(std::memory_order_acquire);
   out.nlink = nameless ? 0 : fields.nlink;
   out.uid = fields.uid;
   out.gid = fields.gid;
@@ -250,7 +251,7 @@ Result<Attributes> FileSystemImpl::getattr(Inode& inode) { return attributes_of(
 
 Result<Attributes> FileSystemImpl::setattr(Inode& inode, const SetAttributes& set,
                                            const Caller& caller) {
-  static_cast<void>(caller);   // the kernel has checked (default_permissions)
+  static_cast<void>(caller);  // the kernel has checked (default_permissions)
   CAW_TRY(check_writable());
   if (set.size && !inode.is_regular()) {
     return fail(inode.is_directory() ? Code::is_a_directory : Code::invalid_argument, 0, "setattr");

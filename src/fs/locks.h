@@ -1,7 +1,8 @@
 // Locks of the file-system layer.  Order, outermost first:
 //
 //   1. inode locks (InodeLocks), all that an operation needs at once, by rising stripe
-//   2. the topology gate (Topology): shared while keys are in use by a mutation, exclusive while the
+//   2. the topology gate (Topology): shared while keys are in use by a mutation, exclusive while
+//   the
 //      place of an inode or the tree it owns changes
 //   3. OpenFiles, shards of InodeTable, InodeNumbers, IdPool; each alone
 //   4. Inode::spin
@@ -39,8 +40,8 @@ class InodeLocks {
         stripes_[count_++] = stripe_of(inode);
       }
       std::sort(stripes_.begin(), stripes_.begin() + count_);
-      count_ = static_cast<size_t>(
-          std::unique(stripes_.begin(), stripes_.begin() + count_) - stripes_.begin());
+      count_ = static_cast<size_t>(std::unique(stripes_.begin(), stripes_.begin() + count_) -
+                                   stripes_.begin());
       for (size_t i = 0; i < count_; ++i) locks_.stripes_[stripes_[i]].lock();
     }
     ~Held() {

@@ -66,10 +66,10 @@ Result<void> FileSystemImpl::make_movable(Inode& inode, const Place& to, bool es
     const Place place = CAW_TRY(topology_.body(inode));
     uint64_t records_left = kMaxCopiedRecords;
     uint64_t bytes_left = kMaxCopiedDirectoryBytes;
-    small = body_path(to.path, UINT64_MAX).size() <= kMaxPathBytes &&
-            CAW_TRY(is_small({place.tree, metadata_prefix(place.path)}, records_left,
-                             bytes_left)) &&
-            CAW_TRY(is_small({place.tree, data_prefix(place.path)}, records_left, bytes_left));
+    small =
+        body_path(to.path, UINT64_MAX).size() <= kMaxPathBytes &&
+        CAW_TRY(is_small({place.tree, metadata_prefix(place.path)}, records_left, bytes_left)) &&
+        CAW_TRY(is_small({place.tree, data_prefix(place.path)}, records_left, bytes_left));
   } else {
     uint64_t records_left = kMaxCopiedChunks;
     uint64_t bytes_left = kMaxCopiedFileBytes;
@@ -119,8 +119,8 @@ Result<void> FileSystemImpl::move_records(Batch& batch, const Inode& inode,
   const std::string new_path = body_path(place.path, to.entry);
   CAW_TRY(copy_range(batch, {body.tree, metadata_prefix(body.path)},
                      {place.tree, metadata_prefix(new_path)}, true));
-  return copy_range(batch, {body.tree, data_prefix(body.path)},
-                    {place.tree, data_prefix(new_path)}, true);
+  return copy_range(batch, {body.tree, data_prefix(body.path)}, {place.tree, data_prefix(new_path)},
+                    true);
 }
 
 Result<void> FileSystemImpl::move_to_orphans(Batch& batch, Inode& inode, uint64_t entry) {

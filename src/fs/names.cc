@@ -13,9 +13,12 @@ Result<Entry> FileSystemImpl::lookup(Inode& parent, std::string_view name) {
 Result<Entry> FileSystemImpl::create(Inode& parent, std::string_view name, uint32_t mode,
                                      uint32_t rdev, const Caller& caller) {
   switch (mode & S_IFMT) {
-    case S_IFREG: case S_IFIFO: case S_IFSOCK:
+    case S_IFREG:
+    case S_IFIFO:
+    case S_IFSOCK:
       return make_entry(parent, {name, mode, 0, {}}, caller);
-    case S_IFCHR: case S_IFBLK:
+    case S_IFCHR:
+    case S_IFBLK:
       return make_entry(parent, {name, mode, rdev, {}}, caller);
     case 0:
       return make_entry(parent, {name, mode | S_IFREG, 0, {}}, caller);
@@ -29,8 +32,8 @@ Result<Entry> FileSystemImpl::mkdir(Inode& parent, std::string_view name, uint32
   return make_entry(parent, {name, (mode & 07777U) | S_IFDIR, 0, {}}, caller);
 }
 
-Result<Entry> FileSystemImpl::symlink(Inode& parent, std::string_view name,
-                                      std::string_view target, const Caller& caller) {
+Result<Entry> FileSystemImpl::symlink(Inode& parent, std::string_view name, std::string_view target,
+                                      const Caller& caller) {
   if (target.size() > kMaxTargetBytes) return fail(Code::name_too_long, target.size(), "symlink");
   if (target.empty() || target.find('\0') != target.npos) {
     return fail(Code::not_found, 0, "symlink");
@@ -85,13 +88,14 @@ Result<Entry> FileSystemImpl::make_entry(Inode& parent, const NewEntry& what,
 
 Result<std::string> FileSystemImpl::readlink(Inode& inode) {
   if (!S_ISLNK(inode.type)) return fail(Code::invalid_argument, inode.number, "readlink");
-  InodeRecord record = CAW_TRY(topology_.read(
-      [&] { return topology_.record(inode); },
-      [&](const Spot& spot) -> Result<InodeRecord> {
-        const std::optional<Value> value = CAW_TRY(forest_.get(spot.tree, spot.key));
-        if (!value) return fail(Code::stale_inode, inode.number, "readlink");
-        return decode_inode(CAW_TRY(read_record(forest_, *value)));
-      }));
+  InodeRecord record =
+      CAW_TRY(topology_.read([&] { return topology_.record(inode); },
+                             [&](const Spot& spot) -> Result<InodeRecord> {
+                               const std::optional<Value> value =
+                                   CAW_TRY(forest_.get(spot.tree, spot.key));
+                               if (!value) return fail(Code::stale_inode, inode.number, "readlink");
+                               return decode_inode(CAW_TRY(read_record(forest_, *value)));
+                             }));
   return std::move(record.target);
 }
 
@@ -107,8 +111,7 @@ Result<void> FileSystemImpl::check_still(const Place& place, std::string_view na
 
 Result<void> FileSystemImpl::check_empty(const Inode& directory) {
   const Place place = CAW_TRY(topology_.body(directory));
-  const auto cursor =
-      forest_.scan(place.tree, record_key(place.path, 0), records_end(place.path));
+  const auto cursor = forest_.scan(place.tree, record_key(place.path, 0), records_end(place.path));
   if (CAW_TRY(cursor->next())) return fail(Code::not_empty, directory.number, "rmdir");
   return {};
 }
@@ -135,27 +138,27 @@ Result<void> FileSystemImpl::remove_entry(Inode& parent, std::string_view name, 
     const InodeFields parent_fields = touched(parent);
     const uint64_t orphan_entry = open ? entries_.next() : 0;
     bool changed = false;
-    const Result<void> done = topology_.mutate(
-        {contents_of(parent)}, {.exclusive = open, .essential = true},
-        [&](Batch& batch) -> Result<void> {
-          const Place place = CAW_TRY(topology_.body(parent));
-          CAW_TRY(check_still(place, name, child.get(), changed));
-          if (directory) CAW_TRY(check_empty(*child));
-          batch.erase(place.tree, dirent_key(place.path, name), 0);
-          if (open) {
-            CAW_TRY(move_to_orphans(batch, *child, orphan_entry));
-          } else {
-            CAW_TRY(erase_records(batch, *child));
-          }
-          CAW_TRY(put_content(batch, parent, parent_fields));
-          CAW_TRY(forest_.apply(batch));
-          if (open) {
-            mark_orphan(*child, orphan_entry);
-          } else {
-            mark_removed(*child);
-          }
-          return {};
-        });
+    const Result<void> done =
+        topology_.mutate({contents_of(parent)}, {.exclusive = open, .essential = true},
+                         [&](Batch& batch) -> Result<void> {
+                           const Place place = CAW_TRY(topology_.body(parent));
+                           CAW_TRY(check_still(place, name, child.get(), changed));
+                           if (directory) CAW_TRY(check_empty(*child));
+                           batch.erase(place.tree, dirent_key(place.path, name), 0);
+                           if (open) {
+                             CAW_TRY(move_to_orphans(batch, *child, orphan_entry));
+                           } else {
+                             CAW_TRY(erase_records(batch, *child));
+                           }
+                           CAW_TRY(put_content(batch, parent, parent_fields));
+                           CAW_TRY(forest_.apply(batch));
+                           if (open) {
+                             mark_orphan(*child, orphan_entry);
+                           } else {
+                             mark_removed(*child);
+                           }
+                           return {};
+                         });
     if (changed) continue;
     if (done) parent.store_fields(parent_fields);
     return done;
@@ -171,7 +174,7 @@ Result<void> FileSystemImpl::open_file(Inode& inode, bool for_write, bool trunca
   }
   InodeLocks::Held held(locks_, {&inode});
   Gate::Shared shared(topology_.gate());
-  CAW_TRY(topology_.data(inode));   // fails if it was removed
+  CAW_TRY(topology_.data(inode));  // fails if it was removed
   table_.ref(inode);
   open_files_.add(inode, for_write);
   return {};

@@ -1,10 +1,10 @@
 // OpenFiles: which inodes are open, and for writing.
 #pragma once
 
+#include <absl/container/flat_hash_set.h>
+
 #include <mutex>
 #include <vector>
-
-#include <absl/container/flat_hash_set.h>
 
 #include "base/assert.h"
 #include "fs/inode.h"

@@ -1,7 +1,7 @@
 // FileSystemImpl: rename.
 //
-// Within a directory only dirents and the names in records change.  Into another directory the records
-// move to a new entry number; contents follow as moves.cc has it.
+// Within a directory only dirents and the names in records change.  Into another directory the
+// records move to a new entry number; contents follow as moves.cc has it.
 #include "fs/file_system_impl.h"
 
 namespace caw {
@@ -13,13 +13,13 @@ struct FileSystemImpl::Rename {
   std::string_view to;
   RenameFlags flags;
   Inode* source = nullptr;
-  Inode* target = nullptr;        ///< what `to` names before; may be null
-  bool target_open = false;       ///< and is to be replaced
-  InodeFields from_fields, to_fields;             ///< of the parents, afterwards
+  Inode* target = nullptr;             ///< what `to` names before; may be null
+  bool target_open = false;            ///< and is to be replaced
+  InodeFields from_fields, to_fields;  ///< of the parents, afterwards
   InodeFields source_fields, target_fields;
-  uint64_t source_entry = 0, target_entry = 0;    ///< afterwards, if they move
+  uint64_t source_entry = 0, target_entry = 0;  ///< afterwards, if they move
   uint64_t orphan_entry = 0;
-  bool changed = false;           ///< the names lead elsewhere now: look again
+  bool changed = false;  ///< the names lead elsewhere now: look again
 
   bool crosses() const { return &from_parent != &to_parent; }
 };
@@ -46,8 +46,9 @@ Result<void> FileSystemImpl::rename(Inode& from_parent, std::string_view from, I
                   "rename");
     }
     InodeLocks::Held held(locks_, {&from_parent, &to_parent, source.get(), target.get()});
-    Rename rename{from_parent, from, to_parent, to, flags, source.get(), target.get(),
-                  false, {}, {}, {}, {}, 0, 0, 0, false};
+    Rename rename{
+        from_parent, from, to_parent, to, flags, source.get(), target.get(), false, {}, {},
+        {},          {},   0,         0,  0,     false};
     rename.target_open = target && !flags.exchange && open_files_.is_open(*target);
     rename.from_fields = touched(from_parent);
     rename.to_fields = touched(to_parent);
@@ -59,10 +60,10 @@ Result<void> FileSystemImpl::rename(Inode& from_parent, std::string_view from, I
       rename.target_fields.ctime = rename.from_fields.ctime;
       rename.target_entry = rename.orphan_entry = entries_.next();
     }
-    const Result<void> done = topology_.mutate(
-        {contents_of(from_parent), contents_of(to_parent)},
-        {.exclusive = rename.crosses() || rename.target_open},
-        [&](Batch& batch) { return try_rename(rename, batch); });
+    const Result<void> done =
+        topology_.mutate({contents_of(from_parent), contents_of(to_parent)},
+                         {.exclusive = rename.crosses() || rename.target_open},
+                         [&](Batch& batch) { return try_rename(rename, batch); });
     if (rename.changed) continue;
     return done;
   }

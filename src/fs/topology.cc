@@ -69,7 +69,7 @@ Result<void> Topology::mutate(std::initializer_list<Written> writes, const Mutat
                               const Attempt& attempt) {
   bool exclusive = options.exclusive;
   for (int tries = 0;; ++tries) {
-    if (tries >= kSharedTries) exclusive = true;   // keeps out whoever shares trees meanwhile
+    if (tries >= kSharedTries) exclusive = true;  // keeps out whoever shares trees meanwhile
     std::optional<Gate::Shared> shared_side;
     std::optional<Gate::Exclusive> exclusive_side;
     if (exclusive) {
@@ -105,7 +105,8 @@ Result<Topology::Outcome> Topology::try_once(std::initializer_list<Written> writ
 
 Result<Inode*> Topology::first_shared(const Written& written, uint64_t generation) {
   std::vector<Inode*> owners;
-  for (Inode* at = written.contents ? written.inode : written.inode->parent; at != nullptr; at = at->parent) {
+  for (Inode* at = written.contents ? written.inode : written.inode->parent; at != nullptr;
+       at = at->parent) {
     // The system tree and the root's are private always; an orphan may own a tree it came with.
     if (at->parent == nullptr || at->parent == &system_) break;
     if (at->tree) owners.push_back(at);
@@ -134,7 +135,7 @@ Result<void> Topology::make_private(Inode& owner, uint64_t generation, bool esse
   then.put(spot.tree, spot.key, std::move(*value));
   const ClonePrefix whole;
   const Result<void> cloned = forest_.clone(owner.tree, {&whole, 1}, id, then);
-  if (!cloned && cloned.error().code == Code::tree_not_private) return {};   // looked at again
+  if (!cloned && cloned.error().code == Code::tree_not_private) return {};  // looked at again
   if (!cloned) return cloned;
   owner.tree = forest_.open_tree(id);
   moved();

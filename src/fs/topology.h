@@ -2,8 +2,8 @@
 //
 // Keys are built by walking up from an inode to the nearest directory that owns a tree, under the
 // topology gate.  Mutations hold its shared side from there until their batch is applied; whatever
-// changes the place of an inode, or the tree it owns, holds the exclusive side.  Reads build their key
-// under the shared side, let go, read, and look again if the sequence moved meanwhile.
+// changes the place of an inode, or the tree it owns, holds the exclusive side.  Reads build their
+// key under the shared side, let go, read, and look again if the sequence moved meanwhile.
 #pragma once
 
 #include <atomic>
@@ -40,8 +40,8 @@ inline Written record_of(Inode& inode) { return {&inode, false}; }
 inline Written contents_of(Inode& inode) { return {&inode, true}; }
 
 struct MutateOptions {
-  bool exclusive = false;   ///< the attempt changes places
-  bool essential = false;   ///< a removal: may use the space kept in reserve
+  bool exclusive = false;  ///< the attempt changes places
+  bool essential = false;  ///< a removal: may use the space kept in reserve
 };
 
 /// All methods from any thread unless they say which side of the gate they need.
@@ -62,26 +62,27 @@ class Topology {
   // ---- writes
 
   using Attempt = std::function<Result<void>(Batch&)>;
-  /// Makes private the trees that `writes` lie in, then calls `attempt` with a batch prepared for that
-  /// generation, under the gate; again if it fails with tree_not_private.  `attempt` builds and
-  /// applies the batch; it may not call read().
+  /// Makes private the trees that `writes` lie in, then calls `attempt` with a batch prepared for
+  /// that generation, under the gate; again if it fails with tree_not_private.  `attempt` builds
+  /// and applies the batch; it may not call read().
   Result<void> mutate(std::initializer_list<Written> writes, const MutateOptions& options,
                       const Attempt& attempt);
 
-  /// Moves the contents or data of `inode`, which owns no tree, into a tree of its own; the place of
-  /// its record stays.  For use in an exclusive attempt, which then fails with tree_not_private to be
-  /// called again.
+  /// Moves the contents or data of `inode`, which owns no tree, into a tree of its own; the place
+  /// of its record stays.  For use in an exclusive attempt, which then fails with tree_not_private
+  /// to be called again.
   Result<void> own_tree(Inode& inode, bool essential);
 
-  /// A place changed.  Requires: the exclusive side, or that only reads of removed inodes can differ.
+  /// A place changed.  Requires: the exclusive side, or that only reads of removed inodes can
+  /// differ.
   void moved() { sequence_.fetch_add(1, std::memory_order_acq_rel); }
 
   // ---- reads
 
-  /// Calls under_gate() for a place and look(place) without the gate, until nothing moved meanwhile.
+  /// Calls under_gate() for a place and look(place) without the gate, until nothing moved
+  /// meanwhile.
   template <typename UnderGate, typename Look>
-  auto read(const UnderGate& under_gate, const Look& look)
-      -> decltype(look(*under_gate())) {
+  auto read(const UnderGate& under_gate, const Look& look) -> decltype(look(*under_gate())) {
     for (int attempt = 0;; ++attempt) {
       uint64_t sequence = 0;
       auto place = locate(under_gate, sequence);

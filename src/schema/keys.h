@@ -10,7 +10,8 @@
 // PATH leads from the top to a directory: \4 entry for each component.  An entry number names an
 // entry within its directory; it is unique in the volume, never used again, and the entry's readdir
 // cookie.  So a directory's own entries stand together, the contents of the directory at PATH are
-// the two ranges that start with \0 PATH and \1 PATH, and cloning a subtree is cloning two prefixes.
+// the two ranges that start with \0 PATH and \1 PATH, and cloning a subtree is cloning two
+// prefixes.
 //
 // A file whose record owns a tree keeps its data there: \1 chunk.
 //
@@ -35,10 +36,10 @@ namespace caw {
 
 inline constexpr size_t kMaxNameBytes = 255;
 inline constexpr uint32_t kChunkShift = 17;
-inline constexpr uint32_t kChunkBytes = 1U << kChunkShift;   ///< of file data per value
-inline constexpr uint64_t kFirstEntry = 16;                  ///< 1 and 2 are "." and ".."
-inline constexpr uint64_t kRootEntry = 1;                    ///< of "/" in the system tree
-inline constexpr uint64_t kOrphansEntry = 2;                 ///< of the orphans in the system tree
+inline constexpr uint32_t kChunkBytes = 1U << kChunkShift;  ///< of file data per value
+inline constexpr uint64_t kFirstEntry = 16;                 ///< 1 and 2 are "." and ".."
+inline constexpr uint64_t kRootEntry = 1;                   ///< of "/" in the system tree
+inline constexpr uint64_t kOrphansEntry = 2;                ///< of the orphans in the system tree
 /// A directory whose path in its tree would be longer owns a tree: keys stay below kMaxKeyBytes.
 inline constexpr size_t kMaxPathBytes = 1024;
 
@@ -75,10 +76,10 @@ enum class KeyKind : uint8_t { dirent, record, xattr, chunk, owned_chunk, domain
 
 struct ParsedKey {
   KeyKind kind = KeyKind::record;
-  std::vector<uint64_t> path;   ///< entries from the top
-  uint64_t entry = 0;           ///< record, xattr, chunk
-  uint64_t chunk = 0;           ///< chunk, owned_chunk
-  std::string_view name;        ///< dirent, xattr; into the parsed key
+  std::vector<uint64_t> path;  ///< entries from the top
+  uint64_t entry = 0;          ///< record, xattr, chunk
+  uint64_t chunk = 0;          ///< chunk, owned_chunk
+  std::string_view name;       ///< dirent, xattr; into the parsed key
 };
 
 enum class TreeKind : uint8_t { directory, file, system };

@@ -68,13 +68,15 @@ TEST(Keys, AllOfADirectoryLiesInItsPrefixAndNothingElse) {
   const std::string inside = body_path("", 300);
   const std::string lo = metadata_prefix(inside);
   const std::string hi = after_prefix(lo);
-  for (const std::string& key : {dirent_key(inside, "\xff\xff"), dirent_key(inside, "\x01"),
-                                 record_key(inside, 1ULL << 60), dirent_key(body_path(inside, 7), "x")}) {
+  for (const std::string& key :
+       {dirent_key(inside, "\xff\xff"), dirent_key(inside, "\x01"), record_key(inside, 1ULL << 60),
+        dirent_key(body_path(inside, 7), "x")}) {
     EXPECT_TRUE(lo <= key && key < hi);
   }
   for (const std::string& key :
-       {dirent_key("", "\x04\x02\x01\x2c"), record_key("", 300), dirent_key(body_path("", 301), "a"),
-        dirent_key(body_path("", 299), "\xff"), dirent_key(body_path("", 300 * 256), "a")}) {
+       {dirent_key("", "\x04\x02\x01\x2c"), record_key("", 300),
+        dirent_key(body_path("", 301), "a"), dirent_key(body_path("", 299), "\xff"),
+        dirent_key(body_path("", 300 * 256), "a")}) {
     EXPECT_FALSE(lo <= key && key < hi);
   }
 }
@@ -96,14 +98,13 @@ TEST(Keys, ParseGivesBackWhatWasBuilt) {
   EXPECT_EQ(parsed.chunk, 3u);
   EXPECT_EQ(parse_key(owned_chunk_key(7), TreeKind::file).value().chunk, 7u);
   EXPECT_EQ(parse_key(chunk_map_key(7, 1), TreeKind::system).value().kind, KeyKind::chunk_map);
-  EXPECT_EQ(parse_key(domain_map_key(7, 1, 2), TreeKind::system).value().kind,
-            KeyKind::domain_map);
+  EXPECT_EQ(parse_key(domain_map_key(7, 1, 2), TreeKind::system).value().kind, KeyKind::domain_map);
 }
 
 TEST(Keys, ParseRefusesMalformedKeys) {
   for (const std::string& key : {""s, "\0"s, "\x05\x01"s, "\0\x01"s, "\0\x01/"s, "\0\x01."s,
-                                 "\0\x02\x01"s, "\0\x02\x01\x10z"s, "\0\x04\x01\x10"s,
-                                 "\x01\x01z"s, "\x01\x02\x01\x10"s, "\0\x05\x01\x10"s}) {
+                                 "\0\x02\x01"s, "\0\x02\x01\x10z"s, "\0\x04\x01\x10"s, "\x01\x01z"s,
+                                 "\x01\x02\x01\x10"s, "\0\x05\x01\x10"s}) {
     EXPECT_FALSE(parse_key(key, TreeKind::directory)) << testing::PrintToString(key);
   }
   EXPECT_FALSE(parse_key(chunk_map_key(1, 2), TreeKind::directory));

@@ -21,7 +21,13 @@ std::unexpected<Error> malformed(const char* where) {
 
 bool is_known_type(uint32_t mode) {
   switch (mode & S_IFMT) {
-    case S_IFREG: case S_IFDIR: case S_IFLNK: case S_IFIFO: case S_IFSOCK: case S_IFCHR: case S_IFBLK:
+    case S_IFREG:
+    case S_IFDIR:
+    case S_IFLNK:
+    case S_IFIFO:
+    case S_IFSOCK:
+    case S_IFCHR:
+    case S_IFBLK:
       return true;
     default:
       return false;
@@ -139,8 +145,8 @@ Patch all_fields_patch(const InodeFields& fields) { return write_patch(0, encode
 
 Patch content_patch(const InodeFields& fields) {
   const std::string all = encode_fields(fields);
-  return write_patch(kSizeOffset, std::string_view(all).substr(
-                                      kSizeOffset, kAttributeSeqOffset - kSizeOffset));
+  return write_patch(kSizeOffset,
+                     std::string_view(all).substr(kSizeOffset, kAttributeSeqOffset - kSizeOffset));
 }
 
 Patch rename_patch(const InodeFields& fields, std::string_view name, std::string_view target) {

@@ -47,8 +47,8 @@ inline constexpr uint32_t kMaxTargetBytes = 4095;
 inline constexpr uint64_t kMaxFileBytes = INT64_MAX;
 inline constexpr uint32_t kMaxRecordBytes = kInodeFixedBytes + 255 + kMaxTargetBytes;
 
-inline constexpr uint32_t kInodeSparse = 1U << 0;   ///< some of the file may be holes
-inline constexpr uint32_t kInodeClone = 1U << 1;    ///< made by clone: its owner may remove it whole
+inline constexpr uint32_t kInodeSparse = 1U << 0;  ///< some of the file may be holes
+inline constexpr uint32_t kInodeClone = 1U << 1;   ///< made by clone: its owner may remove it whole
 inline constexpr uint32_t kInodeFlags = kInodeSparse | kInodeClone;
 
 /// What changes in a file's life.
@@ -81,8 +81,8 @@ std::string encode_inode(const InodeRecord& record);
 /// Fails: record_malformed.  Every field is checked.
 Result<InodeRecord> decode_inode(std::string_view bytes);
 
-/// Patches that bring a record up to `fields`: everything but atime and btime / all times too / what
-/// a write changes (size, mtime, ctime, content_seq).
+/// Patches that bring a record up to `fields`: everything but atime and btime / all times too /
+/// what a write changes (size, mtime, ctime, content_seq).
 Patch attributes_patch(const InodeFields& fields);
 Patch all_fields_patch(const InodeFields& fields);
 Patch content_patch(const InodeFields& fields);
@@ -91,7 +91,7 @@ Patch rename_patch(const InodeFields& fields, std::string_view name, std::string
 
 struct Dirent {
   uint64_t entry = 0;
-  uint32_t type = 0;      ///< S_IFMT bits
+  uint32_t type = 0;  ///< S_IFMT bits
   friend bool operator==(const Dirent&, const Dirent&) = default;
 };
 std::string encode_dirent(const Dirent& dirent);

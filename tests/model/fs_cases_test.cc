@@ -56,10 +56,12 @@ TEST_F(Fs, SymlinksKeepTheirTargetWhenRenamed) {
   EXPECT_EQ(c.rename("s", "longer-name"), 0);
   EXPECT_EQ(c.rename("longer-name", "d/t"), 0);
   EXPECT_EQ(c.remount(), 0);
-  EXPECT_EQ(c.at("d/t", [&](Inode& inode) {
-    EXPECT_EQ(c.fs().readlink(inode).value(), "some/where");
-    return 0;
-  }), 0);
+  EXPECT_EQ(c.at("d/t",
+                 [&](Inode& inode) {
+                   EXPECT_EQ(c.fs().readlink(inode).value(), "some/where");
+                   return 0;
+                 }),
+            0);
   EXPECT_EQ(c.stat("d/t").size, 10u);
 }
 
@@ -82,14 +84,17 @@ TEST_F(Fs, DataAcrossChunksHolesAndTruncation) {
   EXPECT_EQ(c.remount(), 0);
   EXPECT_EQ(c.read("f"), expected);
   EXPECT_LT(c.stat("f").blocks * 512, expected.size());
-  EXPECT_EQ(c.at("f", [&](Inode& inode) {
-    EXPECT_EQ(c.fs().seek_data(inode, 0, false).value(), 0u);
-    EXPECT_EQ(c.fs().seek_data(inode, 0, true).value(), kChunkBytes + 3);
-    EXPECT_EQ(c.fs().seek_data(inode, 2 * kChunkBytes, false).value(), 5 * kChunkBytes);
-    EXPECT_EQ(c.fs().seek_data(inode, 5 * kChunkBytes, true).value(), expected.size());
-    EXPECT_EQ(c.fs().seek_data(inode, expected.size(), true).error().as_errno(), ENXIO);
-    return 0;
-  }), 0);
+  EXPECT_EQ(
+      c.at("f",
+           [&](Inode& inode) {
+             EXPECT_EQ(c.fs().seek_data(inode, 0, false).value(), 0u);
+             EXPECT_EQ(c.fs().seek_data(inode, 0, true).value(), kChunkBytes + 3);
+             EXPECT_EQ(c.fs().seek_data(inode, 2 * kChunkBytes, false).value(), 5 * kChunkBytes);
+             EXPECT_EQ(c.fs().seek_data(inode, 5 * kChunkBytes, true).value(), expected.size());
+             EXPECT_EQ(c.fs().seek_data(inode, expected.size(), true).error().as_errno(), ENXIO);
+             return 0;
+           }),
+      0);
   EXPECT_EQ(c.truncate("f", 0), 0);
   EXPECT_EQ(c.unlink("f"), 0);
   EXPECT_EQ(forest.blob_count(), 0u);
@@ -101,9 +106,11 @@ TEST_F(Fs, PunchedHolesReadAsZeros) {
   std::string expected = pattern(9 * kChunkBytes, 2);
   EXPECT_EQ(c.write("f", 0, expected), 0);
   const auto punch = [&](uint64_t from, uint64_t length) {
-    EXPECT_EQ(c.at("f", [&](Inode& inode) {
-      return FsClient::error_of(c.fs().fallocate(inode, kPunch, from, length));
-    }), 0);
+    EXPECT_EQ(c.at("f",
+                   [&](Inode& inode) {
+                     return FsClient::error_of(c.fs().fallocate(inode, kPunch, from, length));
+                   }),
+              0);
     for (uint64_t i = from; i < std::min<uint64_t>(from + length, expected.size()); ++i) {
       expected[i] = '\0';
     }
@@ -155,7 +162,7 @@ TEST_F(Fs, CookiesContinueAListing) {
       return more = true;
     }));
     for (const std::string& name : seen) {
-      if (name[0] != '.') static_cast<void>(c.unlink(name));   // later cookies stay good
+      if (name[0] != '.') static_cast<void>(c.unlink(name));  // later cookies stay good
     }
   }
   EXPECT_EQ(seen.size(), 52u);
@@ -221,7 +228,7 @@ TEST_F(Fs, CloneOfFilesSmallAndLarge) {
   EXPECT_EQ(c.unlink("large2"), 0);
   EXPECT_EQ(c.unlink("large3"), 0);
   EXPECT_EQ(c.unlink("d/large"), 0);
-  EXPECT_EQ(forest.tree_count(), 2u);   // the system's and the root's
+  EXPECT_EQ(forest.tree_count(), 2u);  // the system's and the root's
 }
 
 TEST_F(Fs, RenameKeepsNumbersAcrossClones) {
@@ -239,7 +246,7 @@ TEST_F(Fs, RenameKeepsNumbersAcrossClones) {
   EXPECT_EQ(c.clone("s", "e"), 0);
   EXPECT_EQ(c.rename("e/from-d", "e/again"), 0);
   EXPECT_EQ(c.rename("s/from-d", "e/from-s"), 0);
-  EXPECT_EQ(c.clone("e", "h"), 0);   // holds two files with one (domain, number) in their records
+  EXPECT_EQ(c.clone("e", "h"), 0);  // holds two files with one (domain, number) in their records
   EXPECT_NE(c.stat("h/again").ino, c.stat("h/from-s").ino);
   EXPECT_EQ(c.stat("e/from-s").ino, f);
   const uint64_t again = c.stat("h/again").ino;
@@ -379,12 +386,14 @@ TEST_F(Fs, ClonePermissions) {
 TEST_F(Fs, SameUntilSomethingChanges) {
   const auto same = [&](std::string_view a, std::string_view b) {
     bool result = false;
-    EXPECT_EQ(c.at(a, [&](Inode& x) {
-      return c.at(b, [&](Inode& y) {
-        result = c.fs().same(x, y).value();
-        return 0;
-      });
-    }), 0);
+    EXPECT_EQ(c.at(a,
+                   [&](Inode& x) {
+                     return c.at(b, [&](Inode& y) {
+                       result = c.fs().same(x, y).value();
+                       return 0;
+                     });
+                   }),
+              0);
     return result;
   };
   EXPECT_EQ(c.mkdir("s"), 0);
@@ -429,7 +438,7 @@ TEST_F(Fs, AFullVolumeFailsCleanlyAndRemovalWorks) {
   EXPECT_EQ(forest.pending_blob_count(), 0u);
   EXPECT_EQ(c.clone("d", "h"), ENOSPC);
   EXPECT_EQ(c.list("").size(), 2u);
-  EXPECT_NE(c.stat("e/f").ino, c.stat("d/f").ino);   // numbers given out in memory
+  EXPECT_NE(c.stat("e/f").ino, c.stat("d/f").ino);  // numbers given out in memory
   EXPECT_EQ(c.unlink("e/f"), 0);
   EXPECT_EQ(c.remove_tree("d"), 0);
 }

@@ -20,14 +20,35 @@
 namespace caw::fsm {
 
 enum class Kind : uint8_t {
-  create, mkdir, symlink, write, truncate, punch, unlink, rmdir, rename, rename_new, exchange,
-  clone, remove_tree, chmod, open, close, write_open, read_open, check, remount, reopen, sync,
-  maintain, crash,
+  create,
+  mkdir,
+  symlink,
+  write,
+  truncate,
+  punch,
+  unlink,
+  rmdir,
+  rename,
+  rename_new,
+  exchange,
+  clone,
+  remove_tree,
+  chmod,
+  open,
+  close,
+  write_open,
+  read_open,
+  check,
+  remount,
+  reopen,
+  sync,
+  maintain,
+  crash,
 };
 inline constexpr const char* kKindNames[] = {
-    "create", "mkdir", "symlink", "write", "truncate", "punch", "unlink", "rmdir", "rename",
-    "rename_new", "exchange", "clone", "remove_tree", "chmod", "open", "close", "write_open",
-    "read_open", "check", "remount", "reopen", "sync", "maintain", "crash"};
+    "create",     "mkdir",      "symlink",  "write",   "truncate",    "punch", "unlink",   "rmdir",
+    "rename",     "rename_new", "exchange", "clone",   "remove_tree", "chmod", "open",     "close",
+    "write_open", "read_open",  "check",    "remount", "reopen",      "sync",  "maintain", "crash"};
 
 /// Numbers by kind: write, write_open, punch: offset, length, seed of the bytes; truncate: size;
 /// chmod: mode; open, close, write_open, read_open: slot in `slot`.
@@ -40,8 +61,8 @@ struct Op {
 
 inline std::string to_line(const Op& op) {
   std::ostringstream out;
-  out << kKindNames[static_cast<size_t>(op.kind)] << ' ' << op.a << ' ' << op.b << ' ' << op.x << ' '
-      << op.y << ' ' << op.z << ' ' << op.slot;
+  out << kKindNames[static_cast<size_t>(op.kind)] << ' ' << op.a << ' ' << op.b << ' ' << op.x
+      << ' ' << op.y << ' ' << op.z << ' ' << op.slot;
   return out.str();
 }
 
@@ -68,9 +89,9 @@ struct Node;
 using NodePtr = std::shared_ptr<Node>;
 struct Node {
   uint32_t mode = 0;
-  std::string data;                          ///< or the target of a link
+  std::string data;  ///< or the target of a link
   std::map<std::string, NodePtr> children;
-  uint64_t ino = 0;                          ///< as first seen; 0: not seen yet
+  uint64_t ino = 0;  ///< as first seen; 0: not seen yet
   bool is_directory() const { return S_ISDIR(mode); }
   bool is_file() const { return S_ISREG(mode); }
 };

@@ -1,4 +1,5 @@
-// Random operations on the file-system layer against plain nodes, on the plain forest and the engine.
+// Random operations on the file-system layer against plain nodes, on the plain forest and the
+// engine.
 //   CAW_SEED   first seed (default 1)        CAW_SEEDS  how many seeds (default 6)
 //   CAW_OPS    ops of each (default 1200)    CAW_REPLAY file of ops that a failure wrote
 //   CAW_SHRINK seconds to spend on a shorter list (default 60)
@@ -43,30 +44,38 @@ class PlainBed final : public ForestBed {
 struct Plan {
   std::string name;
   BedMaker make_bed;
-  bool crashes = false;      ///< the bed forgets what was not synced
+  bool crashes = false;  ///< the bed forgets what was not synced
 };
 
 /// Carries out ops on both sides and compares.
 class Runner {
  public:
   explicit Runner(const Plan& plan) : plan_(plan), bed_(plan.make_bed()), client_(bed_->forest()) {
-    while (client_.make_and_mount() == ENOSPC) {}
+    while (client_.make_and_mount() == ENOSPC) {
+    }
   }
   ~Runner() { close_all(); }
 
   /// Empty, or what is wrong.
   std::string run(const Op& op) {
     switch (op.kind) {
-      case Kind::open: case Kind::close: case Kind::write_open: case Kind::read_open:
+      case Kind::open:
+      case Kind::close:
+      case Kind::write_open:
+      case Kind::read_open:
         return run_open(op);
-      case Kind::check: case Kind::remount: case Kind::reopen: case Kind::sync:
-      case Kind::maintain: case Kind::crash:
+      case Kind::check:
+      case Kind::remount:
+      case Kind::reopen:
+      case Kind::sync:
+      case Kind::maintain:
+      case Kind::crash:
         return run_whole(op);
       default:
         break;
     }
     const int got = run_client(op);
-    if (got == ENOSPC) return {};   // injected: nothing happened
+    if (got == ENOSPC) return {};  // injected: nothing happened
     const int expected = run_model(op);
     if (got == expected) return {};
     return "errno " + std::to_string(got) + ", expected " + std::to_string(expected);
@@ -82,23 +91,36 @@ class Runner {
 
   int run_client(const Op& op) {
     switch (op.kind) {
-      case Kind::create: return client_.create(op.a);
-      case Kind::mkdir: return client_.mkdir(op.a);
-      case Kind::symlink: return client_.symlink(op.a, op.b);
-      case Kind::write: return client_.write(op.a, op.x, op_bytes(op.y, op.z));
-      case Kind::truncate: return client_.truncate(op.a, op.x);
+      case Kind::create:
+        return client_.create(op.a);
+      case Kind::mkdir:
+        return client_.mkdir(op.a);
+      case Kind::symlink:
+        return client_.symlink(op.a, op.b);
+      case Kind::write:
+        return client_.write(op.a, op.x, op_bytes(op.y, op.z));
+      case Kind::truncate:
+        return client_.truncate(op.a, op.x);
       case Kind::punch:
         return client_.at(op.a, [&](Inode& inode) {
           return FsClient::error_of(client_.fs().fallocate(inode, 3, op.x, op.y));
         });
-      case Kind::unlink: return client_.unlink(op.a);
-      case Kind::rmdir: return client_.rmdir(op.a);
-      case Kind::remove_tree: return client_.remove_tree(op.a);
-      case Kind::rename: return client_.rename(op.a, op.b);
-      case Kind::rename_new: return client_.rename(op.a, op.b, {.no_replace = true});
-      case Kind::exchange: return client_.rename(op.a, op.b, {.exchange = true});
-      case Kind::clone: return client_.clone(op.a, op.b);
-      default: break;
+      case Kind::unlink:
+        return client_.unlink(op.a);
+      case Kind::rmdir:
+        return client_.rmdir(op.a);
+      case Kind::remove_tree:
+        return client_.remove_tree(op.a);
+      case Kind::rename:
+        return client_.rename(op.a, op.b);
+      case Kind::rename_new:
+        return client_.rename(op.a, op.b, {.no_replace = true});
+      case Kind::exchange:
+        return client_.rename(op.a, op.b, {.exchange = true});
+      case Kind::clone:
+        return client_.clone(op.a, op.b);
+      default:
+        break;
     }
     SetAttributes set;
     set.mode = static_cast<uint32_t>(op.x);
@@ -108,18 +130,30 @@ class Runner {
   int run_model(const Op& op) {
     const auto [node, error] = model_.find(op.a);
     switch (op.kind) {
-      case Kind::create: return model_.make(op.a, S_IFREG | 0644, {});
-      case Kind::mkdir: return model_.make(op.a, S_IFDIR | 0755, {});
-      case Kind::symlink: return model_.make(op.a, S_IFLNK | 0777, op.b);
-      case Kind::write: return error != 0 ? error : Model::write(*node, op.x, op_bytes(op.y, op.z));
-      case Kind::truncate: return model_.truncate(op.a, op.x);
-      case Kind::punch: return model_.punch(op.a, op.x, op.y);
-      case Kind::unlink: case Kind::rmdir: case Kind::remove_tree:
+      case Kind::create:
+        return model_.make(op.a, S_IFREG | 0644, {});
+      case Kind::mkdir:
+        return model_.make(op.a, S_IFDIR | 0755, {});
+      case Kind::symlink:
+        return model_.make(op.a, S_IFLNK | 0777, op.b);
+      case Kind::write:
+        return error != 0 ? error : Model::write(*node, op.x, op_bytes(op.y, op.z));
+      case Kind::truncate:
+        return model_.truncate(op.a, op.x);
+      case Kind::punch:
+        return model_.punch(op.a, op.x, op.y);
+      case Kind::unlink:
+      case Kind::rmdir:
+      case Kind::remove_tree:
         return model_.remove(op.a, op.kind);
-      case Kind::rename: case Kind::rename_new: case Kind::exchange:
+      case Kind::rename:
+      case Kind::rename_new:
+      case Kind::exchange:
         return model_.rename(op.a, op.b, op.kind);
-      case Kind::clone: return model_.clone(op.a, op.b);
-      default: break;
+      case Kind::clone:
+        return model_.clone(op.a, op.b);
+      default:
+        break;
     }
     if (error == 0) node->mode = (node->mode & S_IFMT) | static_cast<uint32_t>(op.x);
     return error;
@@ -156,12 +190,15 @@ class Runner {
   std::string run_whole(const Op& op) {
     Result<void> done;
     switch (op.kind) {
-      case Kind::check: return check();
+      case Kind::check:
+        return check();
       case Kind::sync:
         done = client_.fs().sync();
         if (done) durable_ = model_.durable_copy();
         break;
-      case Kind::maintain: done = bed_->maintain(); break;
+      case Kind::maintain:
+        done = bed_->maintain();
+        break;
       case Kind::remount:
         close_all();
         settle();
@@ -213,7 +250,7 @@ class Runner {
       wrong = compare_data(*slot.inode, *slot.node, "open file");
     }
     if (wrong.empty()) wrong = bed_->check();
-    durable_ = model_.durable_copy();   // the bed made it so
+    durable_ = model_.durable_copy();  // the bed made it so
     return wrong;
   }
 
@@ -449,7 +486,7 @@ Failure run_in_child(const Plan& plan, const std::function<std::optional<Op>(con
 Failure run_list(const Plan& plan, const std::vector<Op>& ops) {
   size_t at = 0;
   return run_in_child(plan, [&](const Model&) -> std::optional<Op> {
-    if (at == ops.size()) return at++, Op{};   // a check at the end
+    if (at == ops.size()) return at++, Op{};  // a check at the end
     if (at > ops.size()) return std::nullopt;
     return ops[at++];
   });
@@ -485,8 +522,8 @@ Failure shrink(const Plan& plan, Failure failure, uint64_t seconds) {
 }
 
 std::string report(const Plan& plan, const Failure& failure, uint64_t seed) {
-  const std::string file = testing::TempDir() + "fs_model." + plan.name + "." +
-                           std::to_string(seed) + ".ops";
+  const std::string file =
+      testing::TempDir() + "fs_model." + plan.name + "." + std::to_string(seed) + ".ops";
   std::ofstream out(file);
   std::string text = failure.what + "\n";
   for (const Op& op : failure.ops) {

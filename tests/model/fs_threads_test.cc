@@ -27,8 +27,8 @@ void draw(FsClient& client, Inode& inode, const std::string& path, Picture& pict
   const Result<Attributes> attributes = client.fs().getattr(inode);
   ASSERT_TRUE(attributes) << path << ": " << attributes.error().to_string();
   EXPECT_TRUE(picture.numbers.insert(attributes->ino).second) << path;
-  std::string line = std::to_string(attributes->ino) + " " + std::to_string(attributes->mode) + " " +
-                     std::to_string(attributes->size) + " " +
+  std::string line = std::to_string(attributes->ino) + " " + std::to_string(attributes->mode) +
+                     " " + std::to_string(attributes->size) + " " +
                      std::to_string(attributes->mtime.seconds) + " " +
                      std::to_string(attributes->ctime.seconds) + " ";
   if (S_ISREG(attributes->mode)) {
@@ -79,8 +79,7 @@ class Worker {
     const Result<Inode*> inode = client_.get(path());
     if (!inode) return;
     const Result<Attributes> attributes = client_.fs().getattr(**inode);
-    if (attributes && S_ISREG(attributes->mode) &&
-        client_.fs().open_file(**inode, true, false)) {
+    if (attributes && S_ISREG(attributes->mode) && client_.fs().open_file(**inode, true, false)) {
       open_.push_back(*inode);
     } else {
       client_.put(*inode);
@@ -90,8 +89,8 @@ class Worker {
     const Result<Inode*> inode = client_.get(path());
     if (!inode) return;
     std::vector<Inode*> taken;
-    const Result<void> done = client_.fs().readdirplus(
-        **inode, 2, [&](const DirectoryEntry&, const Entry& entry) {
+    const Result<void> done =
+        client_.fs().readdirplus(**inode, 2, [&](const DirectoryEntry&, const Entry& entry) {
           if (taken.size() == 3) return false;
           taken.push_back(entry.inode);
           return true;
@@ -116,20 +115,45 @@ class Worker {
 
   void step() {
     switch (random_.below(16)) {
-      case 0: case 1: client_.create(path()); break;
-      case 2: case 3: client_.mkdir(path()); break;
-      case 4: client_.unlink(path()); break;
-      case 5: client_.rmdir(path()); break;
-      case 6: case 7: client_.rename(path(), path()); break;
-      case 8: client_.rename(path(), path(), {.exchange = true}); break;
-      case 9: client_.clone(path(), path()); break;
-      case 10: client_.remove_tree(path()); break;
-      case 11: open_one(); break;
-      case 12: list_one(); break;
+      case 0:
+      case 1:
+        client_.create(path());
+        break;
+      case 2:
+      case 3:
+        client_.mkdir(path());
+        break;
+      case 4:
+        client_.unlink(path());
+        break;
+      case 5:
+        client_.rmdir(path());
+        break;
+      case 6:
+      case 7:
+        client_.rename(path(), path());
+        break;
+      case 8:
+        client_.rename(path(), path(), {.exchange = true});
+        break;
+      case 9:
+        client_.clone(path(), path());
+        break;
+      case 10:
+        client_.remove_tree(path());
+        break;
+      case 11:
+        open_one();
+        break;
+      case 12:
+        list_one();
+        break;
       case 13:
         if (!open_.empty()) close_one();
         break;
-      case 14: client_.write(path(), random_.below(1000), "some bytes"); break;
+      case 14:
+        client_.write(path(), random_.below(1000), "some bytes");
+        break;
       default:
         if (!open_.empty()) write_open();
         break;
