@@ -87,16 +87,23 @@ def make_chain(fs, source, out, count, files, rng):
 def remove_all(fs, result, label, out, count, baseline, kill):
     order = list(range(count))
     random.Random(3).shuffle(order)
-    latencies = [fs.remove(os.path.join(out, str(i))) for i in order]
+    latencies = [fs.remove(os.path.join(out, str(i))) for i in order[:count // 2]]
+    if kill:
+        fs.sync()       # so that reclaim of some is under way, and removal of others not durable
+    latencies += [fs.remove(os.path.join(out, str(i))) for i in order[count // 2:]]
     figures = report.summary_us(latencies)
     result.series[f"{label}/removal"] = figures
     result.point(f"{label}: removal, median", figures["median_us"], "us", at_most=1000, timed=True)
     result.point(f"{label}: removal, worst", figures["worst_us"], "us", timed=True)
     if kill:
-        fs.sync()
         fs.kill()
         fs.mount()
-        result.point(f"{label}: clones left after the kill", len(os.listdir(out)), "", equals=0)
+        left = os.listdir(out)
+        gone = {str(i) for i in order[:count // 2]}
+        result.point(f"{label}: removals that were durable and came back", len(gone & set(left)),
+                     "", equals=0)
+        for name in left:
+            fs.remove(os.path.join(out, name))
     seconds, used = wait_for_space(fs, baseline)
     result.point(f"{label}: space back after", seconds, "s", at_most=30)
     result.point(f"{label}: used afterwards / before", used / max(1, baseline), "", at_most=1.01)
@@ -114,8 +121,10 @@ def shape(fs, result, label, source, files, count, chain, kill, sampled):
     after = settled_used(fs)
     first_and_last(result, label, latencies)
     per_clone = (after - before) / count
+    # A few clones also pay for what a thousand pay once: the merge of what was pending before.
+    bound = 8 if count >= 500 else 8 + 256 / count
     result.point(f"{label}: space per clone", per_clone / 1024, "KiB",
-                 **({} if chain else {"at_most": 8}))
+                 **({} if chain else {"at_most": bound}))
     if kill:
         remove_all(fs, result, label, out, count, before, True)
         os.rmdir(out)
