@@ -1,5 +1,5 @@
 // Random operations on the real engine against a model.
-//   CAW_SEED   first seed (default 1)        CAW_SEEDS  how many seeds (default 12)
+//   CAW_SEED   first seed (default 1)        CAW_SEEDS  how many seeds (default 30)
 //   CAW_OPS    ops of each (default 1500)    CAW_REPLAY file of ops that a failure wrote
 #include <gtest/gtest.h>
 
@@ -40,7 +40,7 @@ TEST(EngineModel, HoldsWhatAMapWould) {
     return;
   }
   const uint64_t ops = env_number("CAW_OPS", 1500);
-  const uint64_t seeds = env_number("CAW_SEEDS", 12);
+  const uint64_t seeds = env_number("CAW_SEEDS", 30);
   const auto shrink_seconds = static_cast<unsigned>(env_number("CAW_SHRINK", 60));
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     RunFailure failure = run_random(plan_for(seed), seed, ops);

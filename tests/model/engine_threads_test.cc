@@ -1,6 +1,6 @@
 // Writers, readers, a cloner and a syncer at once on the real engine, its background work on.
 // Every clone must hold exactly what its source held at one moment.  For ThreadSanitizer too.
-//   CAW_SEED, CAW_OPS (ops of each writer; default 1500)
+//   CAW_SEED, CAW_SEEDS (default 4), CAW_OPS (ops of each writer; default 1500)
 #include <gtest/gtest.h>
 
 #include <array>
@@ -284,21 +284,27 @@ class Threads {
   std::map<TreePath, CloneNote> clones_;   // the cloner's, then check()'s
 };
 
-TEST(EngineThreads, ClonesHoldOneMoment) {
-  const uint64_t seed = env_number("CAW_SEED", 1);
-  const auto ops = static_cast<uint32_t>(env_number("CAW_OPS", 1500));
-  SCOPED_TRACE("replay: CAW_SEED=" + std::to_string(seed) + " CAW_OPS=" + std::to_string(ops) +
-               " engine_threads_test");
-  ASSERT_LT(ops, 4096U) << "the number of a batch is kept as a length";
+void run_threads(uint64_t seed, uint32_t ops) {
+  SCOPED_TRACE("about (threads differ): CAW_SEEDS=1 CAW_SEED=" + std::to_string(seed) +
+               " CAW_OPS=" + std::to_string(ops) + " engine_threads_test");
   Threads threads(seed, ops);
   threads.run();
   EXPECT_GT(threads.clone_count(), 0U);
   threads.check();
-  if (HasFailure()) return;
+  if (testing::Test::HasFailure()) return;
   const Result<void> again = threads.bed().reopen();
   ASSERT_TRUE(again) << again.error().to_string();
   threads.check();
   EXPECT_EQ(threads.bed().check(), "");
+}
+
+TEST(EngineThreads, ClonesHoldOneMoment) {
+  const uint64_t first = env_number("CAW_SEED", 1);
+  const auto ops = static_cast<uint32_t>(env_number("CAW_OPS", 1500));
+  for (uint64_t seed = first; seed < first + env_number("CAW_SEEDS", 4); ++seed) {
+    run_threads(seed, ops);
+    if (HasFailure()) return;
+  }
 }
 
 }  // namespace
