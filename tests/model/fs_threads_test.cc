@@ -1,5 +1,6 @@
 // Threads on one file system: nothing breaks, and what is in core is what is stored.
 //   CAW_SEED first seed (default 1)   CAW_SEEDS how many (default 3)   CAW_OPS ops of each thread
+//   CAW_MASK which kinds of steps (bits, see step())   CAW_THREADS how many (default 4)
 #include <gtest/gtest.h>
 
 #include <set>
@@ -14,8 +15,6 @@
 
 namespace caw {
 namespace {
-
-constexpr int kThreads = 4;
 
 /// All that a user can see, one line for each file.
 struct Picture {
@@ -114,7 +113,9 @@ class Worker {
   }
 
   void step() {
-    switch (random_.below(16)) {
+    uint64_t kind = random_.below(16);
+    while (((mask_ >> kind) & 1) == 0) kind = random_.below(16);
+    switch (kind) {
       case 0:
       case 1:
         client_.create(path());
@@ -161,6 +162,7 @@ class Worker {
   }
 
   FsClient& client_;
+  const uint64_t mask_ = env_number("CAW_MASK", 0xffff);
   Random random_;
   std::vector<Inode*> open_;
 };
@@ -170,10 +172,8 @@ void run_threads(Forest& forest, uint64_t seed, uint64_t ops) {
   ASSERT_EQ(client.make_and_mount(), 0);
   {
     std::vector<std::jthread> threads;
-    for (int i = 0; i < kThreads; ++i) {
-      threads.emplace_back([&client, seed, i, ops] {
-        Worker(client, seed * 1000 + static_cast<uint64_t>(i)).run(ops);
-      });
+    for (uint64_t i = 0; i < env_number("CAW_THREADS", 4); ++i) {
+      threads.emplace_back([&client, seed, i, ops] { Worker(client, seed * 1000 + i).run(ops); });
     }
   }
   Picture in_core;
