@@ -31,6 +31,17 @@ Result<void> Volume::settle_after_open() {
   return {};
 }
 
+/// The run before may have handed out every number below the stored marks; so may this one, once
+/// the marks are above what it hands out.  A full volume does without.
+Result<void> Volume::reserve_numbers() {
+  const Result<void> written = checkpoint(/*clean=*/false);
+  if (!written && written.error().code != Code::no_space &&
+      written.error().code != Code::device_full) {
+    return written;
+  }
+  return {};
+}
+
 void Volume::stop_threads() {
   {
     std::scoped_lock lock(work_mutex_, commit_mutex_);

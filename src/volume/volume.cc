@@ -96,6 +96,7 @@ Result<std::unique_ptr<Volume>> Volume::open(std::unique_ptr<BlockDevice> device
   std::unique_ptr<Volume> volume(new Volume(std::move(store), options));
   auto root = load_root(*volume->store_, core_of(volume->system_tree_));
   if (!root) return std::unexpected(root.error());
+  if (!options.read_only) CAW_TRY(volume->reserve_numbers());
   if (options.background && !options.read_only) {
     volume->start_threads();
     ignore_error(volume->settle_after_open(), "an economy; damage shows when the tree is used");

@@ -104,6 +104,7 @@ class Volume final : public Forest {
   Volume(std::unique_ptr<NodeStore> store, const VolumeOptions& options);
   void start_threads();
   Result<void> settle_after_open();
+  Result<void> reserve_numbers();
   void stop_threads();
 
   // volume.cc
