@@ -22,6 +22,15 @@ struct History {
   std::vector<uint64_t> digests;
   std::vector<uint64_t> begun;           ///< point of the log at which op i began
   std::vector<std::pair<uint64_t, size_t>> synced;   ///< point, ops surely held from there on
+  std::vector<std::pair<uint64_t, uint64_t>> drawn;  ///< point, number handed out by then
+
+  uint64_t most_drawn(uint64_t point) const {
+    uint64_t most = 0;
+    for (const auto& [at, number] : drawn) {
+      if (at <= point) most = std::max(most, number);
+    }
+    return most;
+  }
 
   size_t at_least(uint64_t point) const {
     size_t ops = 0;
@@ -142,6 +151,7 @@ class CrashLife {
       }
       const ForestOp op = sensible(source.next(model_), model_);
       if (op.empty() || op.front().kind > ActionKind::clone) continue;
+      history_.drawn.emplace_back(log_.point(), bed.forest().draw(Counter::entry, 3) + 2);
       history_.begun.push_back(log_.point());
       if (const auto done = client.apply(op); !done) return text_of(done, "apply");
       apply_to_model(op, model_);
@@ -153,10 +163,29 @@ class CrashLife {
     return text_of(closed, "close");
   }
 
+  /// A volume opened to be read only shows the same; its device refuses writes.
+  std::string compare_read_only(Ref<MemoryImage> image, const ForestModel& model) {
+    VolumeBedOptions read_only = options(false);
+    read_only.read_only = true;
+    VolumeBed bed(read_only, std::move(image));
+    if (const auto opened = bed.open(); !opened) return text_of(opened, "opening read-only");
+    if (std::string wrong = compare_forest(bed.forest(), model); !wrong.empty()) {
+      return "read-only: " + wrong;
+    }
+    Batch batch;
+    batch.generation = bed.forest().share_generation();
+    batch.erase(bed.forest().system_tree(), "k", 0);
+    if (bed.forest().apply(batch)) return "a read-only volume takes a batch";
+    return text_of(bed.close(), "closing what is read-only");
+  }
+
   std::string try_image(const Ref<MemoryImage>& image, uint64_t point) {
     ++images_;
     VolumeBed bed(options(false), image);
     if (const auto opened = bed.open(); !opened) return text_of(opened, "open");
+    if (bed.forest().draw(Counter::entry, 1) <= history_.most_drawn(point)) {
+      return "a number is handed out twice";
+    }
     const Result<uint64_t> digest = digest_forest(bed.forest());
     if (!digest) return "reading fails: " + digest.error().to_string();
     const size_t first = history_.at_least(point);
@@ -166,7 +195,8 @@ class CrashLife {
       survivor_model_ = states_[i];
       std::string wrong;
       if (images_ % 16 == 1 || random_.one_in(8)) {
-        wrong = compare_forest(bed.forest(), states_[i]);
+        wrong = compare_read_only(image->clone(), states_[i]);
+        if (wrong.empty()) wrong = compare_forest(bed.forest(), states_[i]);
         if (wrong.empty()) wrong = bed.check();
         if (wrong.empty()) wrong = bed.drain_and_check();
         if (wrong.empty()) wrong = compare_forest(bed.forest(), states_[i]);

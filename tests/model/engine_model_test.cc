@@ -23,6 +23,7 @@ RunPlan plan_for(uint64_t seed) {
       options.shape.inline_bytes = 512;
       options.shape.inline_value_bytes = 700;
     }
+    options.blocks = 131072;             // every tiny node takes a block of its own
     options.cache_bytes = seed % 3 == 0 ? 64U << 10 : 4U << 20;
     options.compression = seed % 2 == 0 ? Compression::lz4 : Compression::zstd;
     return std::make_unique<VolumeBed>(options);

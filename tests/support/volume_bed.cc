@@ -46,7 +46,7 @@ VolumeBed::VolumeBed(const VolumeBedOptions& options, Ref<MemoryImage> image)
 VolumeBed::~VolumeBed() = default;
 
 std::unique_ptr<BlockDevice> VolumeBed::device() {
-  std::unique_ptr<BlockDevice> memory = make_memory_device(image_);
+  std::unique_ptr<BlockDevice> memory = make_memory_device(image_, options_.read_only);
   return options_.wrap ? options_.wrap(std::move(memory)) : std::move(memory);
 }
 
@@ -54,6 +54,7 @@ Result<void> VolumeBed::open() {
   VolumeOptions options;
   options.cache_bytes = options_.cache_bytes;
   options.background = options_.background;
+  options.read_only = options_.read_only;
   volume_ = CAW_TRY(Volume::open(device(), options));
   return {};
 }

@@ -20,6 +20,7 @@ struct VolumeBedOptions {
   uint64_t cache_bytes = 1U << 20;
   Compression compression = Compression::lz4;
   bool background = false;
+  bool read_only = false;
   bool check_structure = true;           ///< check() lets the checker count everything
   /// Stands between the engine and the memory; for recording and counting.
   std::function<std::unique_ptr<BlockDevice>(std::unique_ptr<BlockDevice>)> wrap;
