@@ -16,6 +16,17 @@ Server::Server(FileSystem& file_system, const SessionOptions& session_options)
       control(file_system, *this, session_options.fill_info),
       owner_uid_(getuid()) {}
 
+void Server::set_session(fuse_session* session) {
+  session_ = session;
+  stall_guard_ = std::make_unique<StallGuard>(
+      options.directory, [session] { return fuse_session_exited(session) != 0; });
+}
+
+void Server::stop() {
+  worker_.reset();
+  stall_guard_.reset();
+}
+
 void Server::expire_entry(uint64_t parent, std::string_view name) {
   const int result = fuse_lowlevel_notify_expire_entry(session_, parent, name.data(), name.size(),
                                                        FUSE_LL_EXPIRE_ONLY);
@@ -30,10 +41,14 @@ void Server::invalidate_node(uint64_t node) {
 
 void Server::run_waiting_task(std::function<void()> task) {
   if (waiting_slots_.try_acquire()) {
+    const StallGuard::Section section(*stall_guard_);
     task();
     waiting_slots_.release();
   } else {
-    worker_->post(std::move(task));
+    worker_->post([this, task = std::move(task)] {
+      const StallGuard::Section section(*stall_guard_);
+      task();
+    });
   }
 }
 

@@ -14,6 +14,7 @@
 #include "fs/file_system.h"
 #include "fuse/control.h"
 #include "fuse/session.h"
+#include "fuse/stall_guard.h"
 #include "fuse/worker.h"
 
 namespace caw {
@@ -23,9 +24,9 @@ class Server final : public KernelCaches {
   Server(FileSystem& fs, const SessionOptions& options);
 
   /// Before the first request.
-  void set_session(fuse_session* session) { session_ = session; }
+  void set_session(fuse_session* session);
   /// After the last request, while the session is there: finishes what the worker still has.
-  void stop() { worker_.reset(); }
+  void stop();
 
   void expire_entry(uint64_t parent, std::string_view name) override;
   void invalidate_node(uint64_t node) override;
@@ -54,6 +55,7 @@ class Server final : public KernelCaches {
   fuse_session* session_ = nullptr;
   std::counting_semaphore<kWaitingThreads> waiting_slots_{kWaitingThreads};
   std::atomic<bool> expiry_posted_{false};
+  std::unique_ptr<StallGuard> stall_guard_;
   std::unique_ptr<Worker> worker_ = std::make_unique<Worker>();
 };
 

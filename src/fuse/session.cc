@@ -139,6 +139,7 @@ Result<void> serve(FileSystem& fs, const SessionOptions& options) {
   arguments.add_option("subtype=cawfs");
   for (const std::string& option : options.mount_options) arguments.add_option(option);
 
+  start_watchdog(options.directory);
   Server server(fs, options);
   const Session session(
       fuse_session_new(arguments.get(), &fuse_operations(), sizeof(fuse_lowlevel_ops), &server));

@@ -1,5 +1,8 @@
 """What a volume holds after it was unmounted, or lost its server."""
 import os
+import signal as signal_module
+import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -97,6 +100,45 @@ class Crashes(bed.MountedTest):
         self.bed.kill()
         self.bed.mount()
         self.assertEqual(read(self.path("file")), b"x")
+
+    def test_ends_in_the_middle_of_flushing(self):
+        """Clones that wait for pages dirtied through mmap do not keep a server from ending."""
+        client = ("import mmap,os,subprocess,sys,threading\n"
+                  "caw, root = sys.argv[1:]\n"
+                  "def clone(number):\n"
+                  "    for turn in range(1000):\n"
+                  "        subprocess.run([caw, 'clone', root + '/s', f'{root}/{number}.{turn}'],\n"
+                  "                       stderr=subprocess.DEVNULL, check=True)\n"
+                  "for number in range(6):\n"
+                  "    threading.Thread(target=clone, args=(number,), daemon=True).start()\n"
+                  "with open(root + '/s/f', 'r+b') as file:\n"
+                  "    memory = mmap.mmap(file.fileno(), 0)\n"
+                  "    while True:\n"
+                  "        for page in range(0, len(memory), 4096):\n"
+                  "            memory[page] = memory[page] % 200 + 1\n")
+        for signal in (signal_module.SIGTERM, signal_module.SIGKILL) * 2:
+            if not os.path.exists(self.path("s")):
+                os.mkdir(self.path("s"))
+            write(self.path("s", "f"), bytes(8 << 20))
+            pid = self.bed.info()["pid"]
+            busy = subprocess.Popen([sys.executable, "-c", client, bed.CAW, self.bed.dir],
+                                    stderr=subprocess.DEVNULL)
+            time.sleep(1)
+            os.kill(pid, signal)
+            ended = False
+            for _ in range(200):
+                tasks = f"/proc/{pid}/task"
+                ended = bed.is_zombie(pid) and (not os.path.exists(tasks) or
+                                                len(os.listdir(tasks)) < 2)
+                if ended:
+                    break
+                time.sleep(0.05)
+            busy.kill()
+            self.assertTrue(ended, signal)
+            busy.wait(10)
+            bed.run("umount", "-l", self.bed.dir)
+            self.bed.check()
+            self.bed.mount()
 
     def test_killed_while_busy(self):
         """In order: a file is never there without all files made before it."""
