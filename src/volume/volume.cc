@@ -240,7 +240,7 @@ void Volume::activate(const TreeRef& tree) {
   active_.push_back(tree);
 }
 
-void Volume::insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped) {
+bool Volume::insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped) {
   TreeCore& core = core_of(op.tree);
   std::unique_lock lock(core.mutex);
   const uint64_t before = core.mem.bytes();
@@ -251,6 +251,7 @@ void Volume::insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped) {
   }
   core.mem_seq = seq;
   memtable_bytes_ += static_cast<int64_t>(core.mem.bytes()) - static_cast<int64_t>(before);
+  return core.mem.bytes() > shape_.run_bytes || core.mem.weight() > 8 * shape_.buffer_bytes;
 }
 
 /// Requires: gate held.  `cloned` is a tree that exists without a reference yet.
@@ -283,12 +284,8 @@ void Volume::apply_locked(Batch& batch, NodeId cloned, Epoch epoch) {
         store_->add_blob_ref(refs.blob, +1, epoch);
       }
     }
-    insert(op, seq, dropped);
+    if (insert(op, seq, dropped)) full.push_back(op.tree);
     activate(op.tree);
-    TreeCore& core = core_of(op.tree);
-    if (core.mem.bytes() > shape_.run_bytes || core.mem.weight() > 8 * shape_.buffer_bytes) {
-      full.push_back(op.tree);
-    }
   }
   for (NodeId id : new_trees) store_->add_node_ref(id, -1, epoch);
   for (const BlobRef& blob : new_blobs) store_->add_blob_ref(blob, -1, epoch);

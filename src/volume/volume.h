@@ -114,7 +114,8 @@ class Volume final : public Forest {
   Result<void> admit(const Batch& batch);
   Result<void> load_roots(const Batch& batch);
   void apply_locked(Batch& batch, NodeId cloned, Epoch epoch);
-  void insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped);
+  /// True if the memtable has grown enough to be sealed.
+  bool insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped);
   void activate(const TreeRef& tree);
 
   // clone.cc
