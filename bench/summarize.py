@@ -10,6 +10,7 @@ RESULTS = os.path.join(HERE, "results")
 
 TITLES = (
     ("clone_latency", "Clone latency"), ("many", "Many clones"), ("dirt", "The dirt test"),
+    ("dirt_rewrite", "The dirt test, more rewritten"),
     ("dirt_alpha", "The dirt test over α"), ("bigger_than_memory", "Bigger than memory"),
     ("peers", "Beside other file systems"), ("remount", "Remount"),
     ("bad_inputs", "Bad inputs and flipped bits"))
