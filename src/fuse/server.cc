@@ -28,8 +28,13 @@ void Server::stop() {
 }
 
 void Server::expire_entry(uint64_t parent, std::string_view name) {
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)  // from there on without flags
+  const int result =
+      fuse_lowlevel_notify_expire_entry(session_, parent, name.data(), name.size());
+#else
   const int result = fuse_lowlevel_notify_expire_entry(session_, parent, name.data(), name.size(),
                                                        FUSE_LL_EXPIRE_ONLY);
+#endif
   if (result == -ENOSYS) {  // Linux before 6.2
     fuse_lowlevel_notify_inval_entry(session_, parent, name.data(), name.size());
   }
