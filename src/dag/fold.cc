@@ -27,6 +27,7 @@ bool ValueFolder::wants_fold(const Value& value) const {
 
 Result<void> ValueFolder::fold(Value& value) {
   if (!wants_fold(value)) return {};
+  replaced_ = replaced_ || static_cast<bool>(value.blob);
   if (value.blob_length == 0 && piece_bytes(value.pieces) <= shape_.inline_value_bytes) {
     value.blob = {};  // nothing of the blob shows any more
     return {};

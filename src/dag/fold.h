@@ -30,12 +30,14 @@ class ValueFolder {
   void commit(Epoch epoch);
   /// The caller has taken over the blobs written so far.
   void release() { blobs_.clear(); }
-  size_t count() const { return blobs_.size(); }
+  /// True if some value no longer refers to the blob it had.
+  bool replaced() const { return replaced_; }
 
  private:
   NodeStore& store_;
   const TreeShape& shape_;
   std::vector<BlobRef> blobs_;
+  bool replaced_ = false;
 };
 
 }  // namespace caw

@@ -163,7 +163,10 @@ Result<bool> Maintainer::publish(std::vector<PathNode>& path, Interior node, Cha
   store_.publish(path.back().id, image, epoch);
   for (const auto& [id, delta] : change.counts) store_.add_node_ref(id, delta, epoch);
   for (const ImageRef& dropped : change.released) store_.add_image_refs(*dropped, -1, epoch);
-  if (change.folder != nullptr) change.folder->commit(epoch);
+  if (change.folder != nullptr) {
+    change.folder->commit(epoch);
+    if (change.folder->replaced()) generation_.fetch_add(1, std::memory_order_release);
+  }
   path.back().image = image;
   return true;
 }

@@ -20,8 +20,11 @@ namespace caw {
 
 class Maintainer {
  public:
-  Maintainer(NodeStore& store, const TreeShape& shape, TreeCore& core)
-      : store_(store), shape_(shape), core_(core) {}
+  /// `generation` is raised whenever a value stops referring to its blob: a batch that was prepared
+  /// from what was read before must not put that blob again.
+  Maintainer(NodeStore& store, const TreeShape& shape, TreeCore& core,
+             std::atomic<uint64_t>& generation)
+      : store_(store), shape_(shape), core_(core), generation_(generation) {}
 
   /// Moves sealed runs attached in epochs <= `through` into the root.
   Result<void> absorb(Epoch through);
@@ -104,6 +107,7 @@ class Maintainer {
   NodeStore& store_;
   const TreeShape& shape_;
   TreeCore& core_;
+  std::atomic<uint64_t>& generation_;
   uint64_t absorbed_bytes_ = 0;
   bool interrupted_ = false;
 };

@@ -15,13 +15,14 @@ void CountTable::add(uint64_t id, int64_t delta, Epoch epoch, uint64_t blocks) {
   const std::scoped_lock lock(at.mutex);
   Side& changes = side(at, epoch);
   Entry& entry = changes.entries[id];
+  CAW_ASSERT(delta < 0 || !entry.freed);   // zero was final
   entry.delta += delta;
   entry.blocks = static_cast<uint32_t>(blocks);
   if (entry.delta < 0 && delta < 0 && !entry.queued) {
     entry.queued = true;
     changes.candidates.push_back(id);
   }
-  if (entry.delta == 0 && !entry.based && !entry.queued) changes.entries.erase(id);
+  if (entry.delta == 0 && !entry.based && !entry.queued && !entry.freed) changes.entries.erase(id);
 }
 
 Result<int64_t> CountTable::base(uint64_t id) {

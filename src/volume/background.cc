@@ -72,7 +72,7 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
     seal_memtable(core, *store_, store_->open_epoch());
   }
   std::lock_guard lock(core.maintenance);
-  Maintainer maintainer(*store_, shape_, core);
+  Maintainer maintainer(*store_, shape_, core, generation_);
   Result<void> result = maintainer.absorb(~Epoch{0});
   if (result && !handle.dying) result = maintainer.settle();
   if (!result && result.error().code == Code::node_absent) {
@@ -156,7 +156,7 @@ Result<void> Volume::checkpoint(bool clean) {
     TreeCore& core = core_of(tree);
     {
       std::lock_guard lock(core.maintenance);
-      Maintainer maintainer(*store_, shape_, core);
+      Maintainer maintainer(*store_, shape_, core, generation_);
       CAW_TRY(maintainer.absorb(epoch));
       memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
     }

@@ -171,7 +171,7 @@ Result<bool> Volume::try_clone(const TreeRef& source, std::span<const ClonePrefi
 /// references, perhaps the last ones of that epoch, and a clone of the next epoch may not count
 /// on what is gone then.  Requires: core.maintenance held.
 Result<void> Volume::absorb_cut(TreeCore& core) {
-  Maintainer maintainer(*store_, shape_, core);
+  Maintainer maintainer(*store_, shape_, core, generation_);
   const Result<void> absorbed = maintainer.absorb(store_->open_epoch() - 1);
   memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
   return absorbed;
@@ -183,7 +183,7 @@ Result<void> Volume::gather_sealed(TreeCore& core) {
   if (core.current_view()->frozen.size() < kSealedHandedOn) return {};
   std::unique_lock lock(core.maintenance, std::try_to_lock);
   if (!lock.owns_lock()) return {};
-  Maintainer maintainer(*store_, shape_, core);
+  Maintainer maintainer(*store_, shape_, core, generation_);
   const Result<void> gathered = maintainer.gather();
   memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
   return gathered;
