@@ -81,7 +81,7 @@ def main():
     # The bounds of the dirt test are for cawfs; peers are there for comparison only.
     for point in result.points:
         if not point["name"].startswith("cawfs"):
-            point["ok"] = True
+            point["ok"], point["bound"] = True, ""
     return result.finish()
 
 
