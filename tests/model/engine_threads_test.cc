@@ -38,7 +38,7 @@ ForestOp writer_op(uint64_t seed, const TreePath& path, uint32_t i) {
   Action a;
   a.path = path;
   a.key = key;
-  switch (random.below(8)) {
+  switch (random.below(9)) {
     case 0:
       a.kind = ActionKind::erase;
       break;
@@ -47,12 +47,18 @@ ForestOp writer_op(uint64_t seed, const TreePath& path, uint32_t i) {
       a.other_key = key + "\x7f";
       break;
     case 2:
+      // Copies references to blobs that the background may fold at this moment.
+      a.kind = random.one_in(2) ? ActionKind::move : ActionKind::copy;
+      a.other_path = path;
+      a.other_key = "k/" + std::to_string(random.below(kKeys)) + ".";
+      break;
     case 3:
+    case 4:
       a.kind = ActionKind::patch;
       a.n = {0, 0, static_cast<uint32_t>(random.below(60)), 20};
       break;
     default: {
-      const auto length = static_cast<uint32_t>(random.one_in(20) ? 5000 : random.below(80));
+      const auto length = static_cast<uint32_t>(random.one_in(4) ? 400 : random.below(80));
       a = put_action(path, key, length, static_cast<uint32_t>(random.below(1U << 30)));
     }
   }
@@ -68,7 +74,9 @@ ForestModel writer_model(uint64_t seed, uint32_t n) {
   make.kind = ActionKind::make_tree;
   make.key = "W";
   apply_to_model({make}, model);
-  for (uint32_t i = 1; i <= n; ++i) apply_to_model(writer_op(seed, {"W"}, i), model);
+  for (uint32_t i = 1; i <= n; ++i) {
+    apply_to_model(sensible(writer_op(seed, {"W"}, i), model), model);
+  }
   return model;
 }
 
@@ -133,9 +141,16 @@ class Threads {
     const auto w = static_cast<size_t>(writer);
     ForestClient client(bed_.forest());
     const TreePath path{slot('W', writer)};
+    ForestModel model = writer_model(seed_ + w, 0);
     for (uint32_t i = 1; i <= ops_; ++i) {
+      ForestOp op = sensible(writer_op(seed_ + w, {"W"}, i), model);
+      apply_to_model(op, model);
+      for (Action& action : op) {
+        action.path = path;
+        action.other_path = path;
+      }
       begun_[w] = i;
-      must(client.apply(writer_op(seed_ + w, path, i)), "writer");
+      must(client.apply(op), "writer");
       done_[w] = i;
     }
   }
