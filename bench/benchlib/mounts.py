@@ -362,6 +362,7 @@ def add_arguments(parser):
     parser.add_argument("--caw", help="the caw program; without it a plain directory is used")
     parser.add_argument("--dir", default="/var/tmp/cawbench", help="where images and mounts go")
     parser.add_argument("--output", help="write the result to this JSON file")
+    parser.add_argument("--commit", default="", help="that caw was built from, if not HEAD")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply sizes and counts")
     parser.add_argument("--enforce-times", action="store_true",
                         help="fail on missed time bounds, too")

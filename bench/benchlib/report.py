@@ -49,6 +49,7 @@ class Report:
         self.name = name
         self.enforce_times = getattr(args, "enforce_times", False)
         self.output = getattr(args, "output", None)
+        self.commit = getattr(args, "commit", "")
         self.points = []
         self.series = {}
         self.notes = []
@@ -82,7 +83,7 @@ class Report:
         missed = [p["name"] for p in self.points if not p["ok"]]
         result = {
             "name": self.name,
-            "commit": _first_line(["git", "rev-parse", "--short", "HEAD"]),
+            "commit": self.commit or _first_line(["git", "rev-parse", "--short", "HEAD"]),
             "date": datetime.date.today().isoformat(),
             "machine": {"kernel": ".".join(platform.release().split(".")[:2]), "cpu": _cpu(),
                         "cpus": os.cpu_count(),
@@ -91,7 +92,7 @@ class Report:
             "arguments": self.arguments, "points": self.points, "notes": self.notes,
             "series": self.series,
         }
-        for key in ("caw", "dir", "output"):
+        for key in ("caw", "dir", "output", "commit"):
             result["arguments"].pop(key, None)
         if self.output:
             os.makedirs(os.path.dirname(os.path.abspath(self.output)), exist_ok=True)
