@@ -297,10 +297,11 @@ Result<void> CheckpointWriter::finish(Seq seq, bool clean) {
   store_.durable_slot_ = slot;
   store_.durable_ = next;
   for (size_t i = 0; i < kCounters; ++i) store_.safe_numbers_[i] = next.counters[i];
-  store_.allocator_->release_through(epoch_);
   store_.images_.finish(epoch_);
   store_.node_counts_.forget(epoch_);
   store_.blob_counts_.forget(epoch_);
+  // Last: a block given out again must not meet the counts of what it held before.
+  store_.allocator_->release_through(epoch_);
   for (const NodeId id : newly_dead_) store_.dead_.add(id);
   store_.figures_.checkpoints.fetch_add(1, std::memory_order_relaxed);
   return {};
