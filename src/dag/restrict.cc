@@ -109,8 +109,14 @@ bool known_empty(NodeStore& store, const RunRef& run) {
   const ImageRef image = store.get_cached(run.run);
   if (!image || image->kind() != NodeKind::run) return false;
   const SortedBlock& block = static_cast<const BlockImage&>(*image).block();
-  const Layer layer(image, block, run.translation, run.lo, run.hi);
-  return !layer.valid() && layer.ranges().empty();
+  const std::string lo = down_bound(run.translation, run.lo);
+  const std::string hi = down_bound(run.translation, run.hi);
+  for (const RangeErase& range : block.range_erases()) {
+    if (range.lo < hi && lo < range.hi) return false;
+  }
+  SortedBlock::Iterator it(block);
+  it.seek(lo);
+  return !it.valid() || it.key() >= hi;
 }
 
 void Restrictor::take_runs(Selection& selection, size_t depth, size_t prefix) {

@@ -180,7 +180,11 @@ Result<void> Volume::absorb_cut(TreeCore& core) {
 /// A chain of clones made faster than maintenance would hand on ever more small sealed runs, for
 /// each of them to merge by itself.  So few are merged, once, before they are shared.
 Result<void> Volume::gather_sealed(TreeCore& core) {
-  if (core.current_view()->frozen.size() < kSealedHandedOn) return {};
+  const Ref<TreeView> view = core.current_view();
+  const auto small = std::ranges::count_if(view->frozen, [this](const FrozenRef& frozen) {
+    return frozen.run->table().bytes() < shape_.run_bytes / 4;
+  });
+  if (static_cast<size_t>(small) < kSealedHandedOn) return {};
   std::unique_lock lock(core.maintenance, std::try_to_lock);
   if (!lock.owns_lock()) return {};
   Maintainer maintainer(*store_, shape_, core, generation_);
