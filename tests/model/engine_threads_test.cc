@@ -155,6 +155,12 @@ class Threads {
     }
   }
 
+  bool was_replaced(const std::string& name, const Value& before) {
+    Forest& forest = bed_.forest();
+    const auto now = forest.get(forest.system_tree(), name);
+    return now && *now && (*now)->tree != before.tree;
+  }
+
   void read(uint64_t salt) {
     Random random(seed_ + salt);
     Forest& forest = bed_.forest();
@@ -166,6 +172,8 @@ class Threads {
       std::string before;
       while (true) {
         const Result<bool> more = cursor->next();
+        // A tree that was replaced by a private one may end while it is read; one still named not.
+        if (!more && more.error().code == Code::node_absent && was_replaced(name, **value)) break;
         ASSERT_TRUE(more) << more.error().to_string();
         if (!*more) break;
         ASSERT_LT(before, cursor->key());
