@@ -14,28 +14,6 @@ ImageRef as_run_image(std::string bytes, Seq max_seq) {
   return make_ref<const BlockImage>(NodeKind::run, std::move(bytes), /*owns_refs=*/true, max_seq);
 }
 
-std::string merge_blocks(std::vector<Layer> layers, bool* empty) {
-  MergeCursor cursor(std::move(layers), /*complete=*/false);
-  SortedBlockBuilder builder;
-  for (const RangeErase& range : cursor.ranges()) builder.add_range_erase(range);
-  Merged merged;
-  while (cursor.next(merged)) {
-    if (merged.is_raw) {
-      builder.add(merged.key, merged.kind, merged.raw_body);
-    } else {
-      builder.add(merged.key, merged.message);
-    }
-  }
-  *empty = builder.empty();
-  return builder.finish();
-}
-
-void insert_run(Interior& node, RunRef run) {
-  auto at = std::find_if(node.runs.begin(), node.runs.end(),
-                         [&](const RunRef& r) { return r.pos < run.pos; });
-  node.runs.insert(at, std::move(run));
-}
-
 std::vector<Layer> live_inline(const InteriorImage& image) {
   std::vector<LoadedRun> runs(1);
   runs[0].ref.hi = std::string(kKeyEnd);
@@ -79,7 +57,7 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
     }
     CAW_ASSERT(run.lo < run.hi);
     insert_run(node, std::move(run));
-    CAW_TRY(publish_root(std::move(node), change, frozen.epoch, frozen.run.get()));
+    publish_absorbed(std::move(node), change, frozen);
     return {};
   }
   std::vector<Layer> layers;
@@ -96,11 +74,10 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
     change.nodes.emplace_back(id, old_inline);
     change.retained.push_back(old_inline);
   }
-  bool empty = false;
-  std::string merged = merge_blocks(std::move(layers), &empty);
+  std::string merged = merge_to_block(std::move(layers));
   node.inline_block.clear();
   node.inline_pos = 0;
-  if (!empty) {
+  if (!merged.empty()) {
     ImageRef image = as_run_image(std::move(merged), node.max_seq);
     const auto& built = static_cast<const BlockImage&>(*image);
     change.retained.push_back(image);
@@ -115,33 +92,32 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
     }
   }
   change.counts.emplace_back(frozen.run->id(), -1);
-  return publish_root(std::move(node), change, frozen.epoch, frozen.run.get());
+  publish_absorbed(std::move(node), change, frozen);
+  return {};
 }
 
-Result<void> Maintainer::publish_root(Interior root, Change& change, Epoch epoch,
-                                      FrozenRun* absorbed) {
+/// Publishes the root that has taken in `frozen`, in the epoch that run was attached in.
+void Maintainer::publish_absorbed(Interior root, const Change& change, const FrozenRef& frozen) {
   auto image = make_ref<const InteriorImage>(std::move(root));
   Gate::Shared gate(store_.gate());
-  if (absorbed != nullptr) absorbed->publish(store_);
-  for (const ImageRef& held : change.retained) store_.add_image_refs(*held, +1, epoch);
-  for (const auto& [id, node] : change.nodes) store_.publish(id, node, epoch);
-  for (const auto& [id, delta] : change.counts) store_.add_node_ref(id, delta, epoch);
-  for (const ImageRef& dropped : change.released) store_.add_image_refs(*dropped, -1, epoch);
-  if (change.folder != nullptr) change.folder->commit(epoch);
-  {
-    std::unique_lock lock(core_.mutex);
-    auto view = make_ref<TreeView>();
-    view->frozen = core_.view->frozen;
-    if (absorbed != nullptr) {
-      CAW_ASSERT(!view->frozen.empty() && view->frozen.back().run.get() == absorbed);
-      view->frozen.pop_back();
-      absorbed_bytes_ += absorbed->table().bytes();
-    }
-    view->root = image;
-    core_.view = view;
+  frozen.run->publish(store_);
+  apply_change(change, frozen.epoch);
+  set_root(image, frozen.run.get());
+  store_.publish(core_.id, image, frozen.epoch);
+  absorbed_bytes_ += frozen.run->table().bytes();
+}
+
+/// Shows `root` to readers, without the oldest sealed run if that is what it `absorbed`.
+void Maintainer::set_root(const Ref<const InteriorImage>& root, const FrozenRun* absorbed) {
+  std::unique_lock lock(core_.mutex);
+  auto view = make_ref<TreeView>();
+  view->frozen = core_.view->frozen;
+  if (absorbed != nullptr) {
+    CAW_ASSERT(!view->frozen.empty() && view->frozen.back().run.get() == absorbed);
+    view->frozen.pop_back();
   }
-  store_.publish(core_.id, image, epoch);
-  return {};
+  view->root = root;
+  core_.view = view;
 }
 
 }  // namespace caw

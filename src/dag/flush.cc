@@ -241,25 +241,14 @@ void Maintainer::finish_flush(Interior& node, const std::vector<LoadedRun>& runs
 /// Rewrites the embedded run without what has been flushed.
 void Maintainer::trim_inline(Interior& node, const LoadedRun& run, Change& change) {
   if (node.inline_block.empty() || node.inline_pos != run.ref.pos) return;
-  MergeCursor cursor(live_layers(node, {run}), /*complete=*/false);
-  SortedBlockBuilder builder;
-  for (const RangeErase& range : cursor.ranges()) builder.add_range_erase(range);
-  Merged merged;
-  while (cursor.next(merged)) {
-    if (merged.is_raw) {
-      builder.add(merged.key, merged.kind, merged.raw_body);
-    } else {
-      builder.add(merged.key, merged.message);
-    }
-  }
+  std::string left = merge_to_block(live_layers(node, {run}));
   change.released.push_back(make_ref<const BlockImage>(NodeKind::run, std::move(node.inline_block),
                                                        /*owns_refs=*/true, node.max_seq));
-  node.inline_block.clear();
-  if (builder.empty()) {
+  node.inline_block = std::move(left);
+  if (node.inline_block.empty()) {
     node.inline_pos = 0;
     return;
   }
-  node.inline_block = builder.finish();
   change.retained.push_back(make_ref<const BlockImage>(NodeKind::run, node.inline_block,
                                                        /*owns_refs=*/true, node.max_seq));
 }

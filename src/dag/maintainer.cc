@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "dag/lookup.h"
-#include "dag/restrict.h"
 
 namespace caw {
 namespace {
@@ -135,6 +134,15 @@ Result<bool> Maintainer::path_is_private(const std::vector<PathNode>& path) {
   return true;
 }
 
+/// Everything but the node that is changed itself; its children are there before it.  Requires:
+/// gate.
+void Maintainer::apply_change(const Change& change, Epoch epoch) {
+  for (const ImageRef& held : change.retained) store_.add_image_refs(*held, +1, epoch);
+  for (const auto& [id, held] : change.nodes) store_.publish(id, held, epoch);
+  for (const auto& [id, delta] : change.counts) store_.add_node_ref(id, delta, epoch);
+  for (const ImageRef& dropped : change.released) store_.add_image_refs(*dropped, -1, epoch);
+}
+
 /// Publishes `node` as the new image of path.back() together with `change`.  False: the path was
 /// shared meanwhile; nothing happened.
 Result<bool> Maintainer::publish(std::vector<PathNode>& path, Interior node, Change& change) {
@@ -151,18 +159,9 @@ Result<bool> Maintainer::publish(std::vector<PathNode>& path, Interior node, Cha
     if (!(now->root == path.back().image)) return false;
     if (!now->frozen.empty() && now->frozen.back().epoch < epoch) return false;
   }
-  for (const ImageRef& held : change.retained) store_.add_image_refs(*held, +1, epoch);
-  for (const auto& [id, held] : change.nodes) store_.publish(id, held, epoch);
-  if (path.size() == 1) {
-    std::unique_lock lock(core_.mutex);
-    auto view = make_ref<TreeView>();
-    view->frozen = core_.view->frozen;
-    view->root = image;
-    core_.view = view;
-  }
+  apply_change(change, epoch);
+  if (path.size() == 1) set_root(image, nullptr);
   store_.publish(path.back().id, image, epoch);
-  for (const auto& [id, delta] : change.counts) store_.add_node_ref(id, delta, epoch);
-  for (const ImageRef& dropped : change.released) store_.add_image_refs(*dropped, -1, epoch);
   if (change.folder != nullptr) {
     change.folder->commit(epoch);
     if (change.folder->replaced()) generation_.fetch_add(1, std::memory_order_release);

@@ -66,11 +66,13 @@ class Maintainer {
 
   // absorb.cc
   Result<void> absorb_oldest(const FrozenRef& frozen);
-  Result<void> publish_root(Interior root, Change& change, Epoch epoch, FrozenRun* absorbed);
+  void publish_absorbed(Interior root, const Change& change, const FrozenRef& frozen);
+  void set_root(const Ref<const InteriorImage>& root, const FrozenRun* absorbed);
 
   // maintainer.cc
   Result<void> settle_node(std::vector<PathNode>& path);
   Result<bool> relieve(std::vector<PathNode>& path);
+  void apply_change(const Change& change, Epoch epoch);
   bool now_too_wide(const std::vector<PathNode>& path) const;
   Result<bool> publish(std::vector<PathNode>& path, Interior node, Change& change);
   Result<bool> path_is_private(const std::vector<PathNode>& path);

@@ -174,4 +174,19 @@ std::vector<RangeErase> MergeCursor::ranges() const {
   return all;
 }
 
+std::string merge_to_block(std::vector<Layer> layers) {
+  MergeCursor cursor(std::move(layers), /*complete=*/false);
+  SortedBlockBuilder builder;
+  for (const RangeErase& range : cursor.ranges()) builder.add_range_erase(range);
+  Merged merged;
+  while (cursor.next(merged)) {
+    if (merged.is_raw) {
+      builder.add(merged.key, merged.kind, merged.raw_body);
+    } else {
+      builder.add(merged.key, merged.message);
+    }
+  }
+  return builder.empty() ? std::string() : builder.finish();
+}
+
 }  // namespace caw

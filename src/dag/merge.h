@@ -91,4 +91,7 @@ class MergeCursor {
   bool complete_;
 };
 
+/// The messages of `layers` (newest first) as one run's block; empty if there are none.
+std::string merge_to_block(std::vector<Layer> layers);
+
 }  // namespace caw

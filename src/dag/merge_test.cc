@@ -1,8 +1,8 @@
 #include "dag/merge.h"
 
-#include <map>
-
 #include <gtest/gtest.h>
+
+#include <map>
 
 #include "base/random.h"
 

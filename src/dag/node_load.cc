@@ -172,6 +172,12 @@ RunRef run_ref(NodeId id, uint64_t pos, const BlockImage& image) {
   return run;
 }
 
+void insert_run(Interior& node, RunRef run) {
+  auto at = std::find_if(node.runs.begin(), node.runs.end(),
+                         [&](const RunRef& r) { return r.pos < run.pos; });
+  node.runs.insert(at, std::move(run));
+}
+
 bool covers_wholly(const std::vector<Layer>& layers, std::string_view lo, std::string_view hi) {
   for (const Layer& layer : layers) {
     for (const RangeErase& range : layer.ranges()) {

@@ -54,6 +54,8 @@ uint64_t block_weight(const SortedBlock& block);
 
 /// A reference to a run in the node's own coordinates, with bounds as tight as its messages allow.
 RunRef run_ref(NodeId id, uint64_t pos, const BlockImage& image);
+/// Puts `run` among the node's runs, in its place by position.
+void insert_run(Interior& node, RunRef run);
 
 /// True if range erases of `layers` alone leave nothing of [lo, hi) from older layers.
 bool covers_wholly(const std::vector<Layer>& layers, std::string_view lo, std::string_view hi);

@@ -271,13 +271,6 @@ Interior rebase_child(const Interior& child, const Translation& translation, std
   return out;
 }
 
-void retain_references(NodeStore& store, const Interior& node, Epoch epoch) {
-  for (const Edge& edge : node.edges) {
-    if (edge.child != kNoNode) store.add_node_ref(edge.child, +1, epoch);
-  }
-  for (const RunRef& run : node.runs) store.add_node_ref(run.run, +1, epoch);
-}
-
 Interior empty_root() {
   Interior node;
   node.edges.emplace_back();

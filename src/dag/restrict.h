@@ -43,9 +43,6 @@ Result<Restriction> restrict_tree(NodeStore& store, const Ref<const InteriorImag
 Interior rebase_child(const Interior& child, const Translation& translation, std::string_view lo,
                       std::string_view hi);
 
-/// Counts for a node that was built from references to existing nodes: one more for each.
-void retain_references(NodeStore& store, const Interior& node, Epoch epoch);
-
 /// An empty tree's root.
 Interior empty_root();
 

@@ -52,9 +52,7 @@ void seal_inline(NodeStore& store, Interior& node,
                                           /*owns_refs=*/true, node.max_seq);
   RunRef run = run_ref(store.new_id(), node.inline_pos, *image);
   nodes.emplace_back(run.run, image);
-  auto at = std::find_if(node.runs.begin(), node.runs.end(),
-                         [&](const RunRef& r) { return r.pos < run.pos; });
-  node.runs.insert(at, std::move(run));
+  insert_run(node, std::move(run));
   node.inline_block.clear();
   node.inline_pos = 0;
 }

@@ -83,7 +83,7 @@ class TreeCore : public RefCounted {
   Seq mem_seq = 0;     ///< guarded by mutex; newest operation in mem
   Ref<TreeView> view;  ///< the pointer is guarded by mutex
   std::mutex maintenance;
-  std::atomic<uint32_t> wanted{0};          ///< operations that wait for `maintenance`
+  std::atomic<uint32_t> wanted{0};  ///< operations that wait for `maintenance`
   std::atomic<bool> active{false};  ///< on the volume's list of trees with work
 
   Ref<TreeView> current_view() const {
