@@ -10,68 +10,96 @@ namespace {
 
 constexpr size_t kManyEdges = 16;  // beyond it a clone refers to the covering node itself
 
-/// The part of one node that [lo, hi) (outer coordinates) selects.
-struct Selection {
-  std::vector<Edge> edges;   ///< outer coordinates; original applied_pos
-  std::vector<RunRef> runs;  ///< outer coordinates; original pos; live for some edge
-};
-
 bool live_for(const RunRef& run, const std::vector<Edge>& edges, std::string_view hi) {
   for (size_t i = 0; i < edges.size(); ++i) {
+    if (edges[i].applied_pos >= run.pos) continue;
     const std::string_view end = i + 1 < edges.size() ? std::string_view(edges[i + 1].lo) : hi;
-    if (edges[i].applied_pos < run.pos && run.lo < end && edges[i].lo < run.hi) return true;
+    if (run.lo < end && edges[i].lo < run.hi) return true;
   }
   return false;
 }
 
-Selection select(const Interior& node, const Translation& down, std::string_view lo,
-                 std::string_view hi) {
-  Selection out;
-  // Only keys with the stripped prefix exist on the other side.
-  const std::string first(max_bound(lo, down.strip));
-  const std::string end(min_bound(hi, key_after_prefix(down.strip)));
+/// [lo, hi) in outer coordinates and, as far as `down` leads there, in the node's own.  Clipping is
+/// done in the latter, which needs no new strings; most edges and runs of a large node go no
+/// further.
+struct Window {
+  Window(Translation to_node, std::string_view outer_lo, std::string_view outer_hi)
+      : down(std::move(to_node)),
+        lo(outer_lo),
+        hi(outer_hi),
+        first(down_bound(down, max_bound(lo, down.strip))),
+        end(down_bound(down, min_bound(hi, key_after_prefix(down.strip)))) {}
+
+  Translation down;
+  std::string_view lo;
+  std::string_view hi;
+  std::string first;
+  std::string end;
+};
+
+std::vector<Edge> select_edges(const Interior& node, const Window& window) {
+  std::vector<Edge> out;
+  out.reserve(node.edges.size());
   for (size_t i = 0; i < node.edges.size(); ++i) {
     const Edge& edge = node.edges[i];
-    std::string a = i == 0 ? first : std::max(first, up_bound(down, edge.lo));
-    std::string b = i + 1 < node.edges.size() ? up_bound(down, node.edges[i + 1].lo) : end;
-    b = std::min(b, end);
+    const std::string_view a = i == 0 ? std::string_view(window.first)
+                                      : max_bound(window.first, edge.lo);
+    const std::string_view b = i + 1 < node.edges.size()
+                                   ? min_bound(node.edges[i + 1].lo, window.end)
+                                   : std::string_view(window.end);
     if (!(a < b)) continue;
-    Edge mine = edge;
-    mine.lo = std::move(a);
-    auto t = compose(down, edge.translation);
-    if (t && edge.child != kNoNode) {
-      mine.translation = *std::move(t);
-    } else {
-      mine.child = kNoNode;
-      mine.translation = {};
-      mine.child_bytes = 0;
-      mine.child_height = 0;
-    }
-    out.edges.push_back(std::move(mine));
-  }
-  if (out.edges.empty()) out.edges.emplace_back();
-  out.edges.front().lo = std::string(lo);
-  for (const RunRef& run : node.runs) {
-    auto t = compose(down, run.translation);
+    Edge& mine = out.emplace_back();
+    mine.lo = up_bound(window.down, a);
+    mine.applied_pos = edge.applied_pos;
+    mine.max_seq = edge.max_seq;
+    if (edge.child == kNoNode) continue;
+    auto t = compose(window.down, edge.translation);
     if (!t) continue;
-    RunRef mine = run;
-    mine.lo = std::string(max_bound(first, up_bound(down, run.lo)));
-    mine.hi = std::string(min_bound(end, up_bound(down, run.hi)));
-    if (!(mine.lo < mine.hi)) continue;
     mine.translation = *std::move(t);
-    if (live_for(mine, out.edges, hi)) out.runs.push_back(std::move(mine));
+    mine.child = edge.child;
+    mine.child_bytes = edge.child_bytes;
+    mine.child_height = edge.child_height;
   }
+  if (out.empty()) out.emplace_back();
+  out.front().lo = std::string(window.lo);
   return out;
+}
+
+/// Appends to `out` the runs that are live for one of `edges`.  `keep` is asked with [a, b), what
+/// the window leaves of a run.
+template <typename Keep>
+void select_runs(const Interior& node, const Window& window, const std::vector<Edge>& edges,
+                 const Keep& keep, std::vector<RunRef>& out) {
+  out.reserve(out.size() + node.runs.size());
+  for (const RunRef& run : node.runs) {
+    const std::string_view a = max_bound(window.first, run.lo);
+    const std::string_view b = min_bound(window.end, run.hi);
+    if (!(a < b) || !keep(run, a, b)) continue;
+    auto t = compose(window.down, run.translation);
+    if (!t) continue;
+    RunRef& mine = out.emplace_back();
+    mine.run = run.run;
+    mine.lo = up_bound(window.down, a);
+    mine.hi = up_bound(window.down, b);
+    mine.translation = *std::move(t);
+    mine.pos = run.pos;
+    mine.bytes = run.bytes;
+    mine.weight = run.weight;
+    mine.max_seq = run.max_seq;
+    if (!live_for(mine, edges, window.hi)) out.pop_back();
+  }
 }
 
 /// A run, or a slice of the root's embedded run, on its way into the new root.
 struct Pending {
+  static constexpr size_t kEmbedded = SIZE_MAX;
   size_t depth = 0;  ///< 0 = the source's root: newest
   uint64_t old_pos = 0;
   size_t prefix = 0;
-  bool embedded = false;
-  RunRef run;
+  size_t run = kEmbedded;  ///< which of the runs taken
   uint64_t new_pos = 0;
+
+  bool embedded() const { return run == kEmbedded; }
 };
 
 class Restrictor {
@@ -82,35 +110,37 @@ class Restrictor {
   Result<Restriction> run(const Ref<const InteriorImage>& root);
 
  private:
-  Result<void> restrict_prefix(const Ref<const InteriorImage>& root, size_t prefix);
-  void take_runs(Selection& selection, size_t depth, size_t prefix);
-  void take_inline(const InteriorImage& root, const Selection& selection, const Translation& down,
-                   std::string_view lo, std::string_view hi);
-  void number_and_assemble();
-
   /// Edges of one prefix and the depth of the node they came from.
   struct Part {
     size_t depth = 0;
     std::vector<Edge> edges;
   };
+
+  Result<void> restrict_prefix(const Ref<const InteriorImage>& root, size_t prefix);
+  void take_runs(const Interior& node, const Window& window, const Part& part, size_t prefix);
+  void take_inline(const InteriorImage& root, const Window& window, const Part& part);
+  void number_and_assemble();
+
   NodeStore& store_;
   std::span<const PrefixMap> prefixes_;
   Restriction out_;
   std::vector<Part> parts_;
   std::vector<Pending> pending_;
+  std::vector<RunRef> runs_;
   std::vector<RangeErase> inline_ranges_;
   std::vector<std::tuple<std::string, MessageKind, std::string>> inline_points_;
   uint64_t inline_old_pos_ = 0;
   bool has_inline_ = false;
 };
 
-/// True if the run is known, without reading it, to hold nothing of its range.
-bool known_empty(NodeStore& store, const RunRef& run) {
+/// True if the run is known, without reading it, to hold nothing in [a, b) of the node's
+/// coordinates.
+bool known_empty(NodeStore& store, const RunRef& run, std::string_view a, std::string_view b) {
   const ImageRef image = store.get_cached(run.run);
   if (!image || image->kind() != NodeKind::run) return false;
   const SortedBlock& block = static_cast<const BlockImage&>(*image).block();
-  const std::string lo = down_bound(run.translation, run.lo);
-  const std::string hi = down_bound(run.translation, run.hi);
+  const std::string lo = down_bound(run.translation, a);
+  const std::string hi = down_bound(run.translation, b);
   for (const RangeErase& range : block.range_erases()) {
     if (range.lo < hi && lo < range.hi) return false;
   }
@@ -119,26 +149,25 @@ bool known_empty(NodeStore& store, const RunRef& run) {
   return !it.valid() || it.key() >= hi;
 }
 
-void Restrictor::take_runs(Selection& selection, size_t depth, size_t prefix) {
-  for (RunRef& run : selection.runs) {
-    if (known_empty(store_, run)) continue;
-    Pending pending;
-    pending.depth = depth;
-    pending.old_pos = run.pos;
-    pending.prefix = prefix;
-    pending.run = std::move(run);
-    pending_.push_back(std::move(pending));
+void Restrictor::take_runs(const Interior& node, const Window& window, const Part& part,
+                           size_t prefix) {
+  const auto not_known_empty = [this](const RunRef& run, std::string_view a, std::string_view b) {
+    return !known_empty(store_, run, a, b);
+  };
+  size_t taken = runs_.size();
+  select_runs(node, window, part.edges, not_known_empty, runs_);
+  for (; taken < runs_.size(); ++taken) {
+    pending_.push_back({part.depth, runs_[taken].pos, prefix, taken});
   }
 }
 
-void Restrictor::take_inline(const InteriorImage& root, const Selection& selection,
-                             const Translation& down, std::string_view lo, std::string_view hi) {
+void Restrictor::take_inline(const InteriorImage& root, const Window& window, const Part& part) {
   const Interior& node = root.node();
   if (node.inline_block.empty()) return;
   uint64_t least = ~uint64_t{0};
-  for (const Edge& edge : selection.edges) least = std::min(least, edge.applied_pos);
+  for (const Edge& edge : part.edges) least = std::min(least, edge.applied_pos);
   if (node.inline_pos <= least) return;
-  Layer layer(ImageRef(&root), root.inline_block(), down, lo, hi);
+  Layer layer(ImageRef(&root), root.inline_block(), window.down, window.lo, window.hi);
   for (const RangeErase& range : layer.ranges()) inline_ranges_.push_back(range);
   for (; layer.valid(); layer.next()) {
     inline_points_.emplace_back(std::string(layer.key()), layer.kind(), std::string(*layer.body()));
@@ -154,16 +183,16 @@ Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, s
   ImageRef at = root;
   NodeId at_id = kNoNode;
   Part part;
-  for (size_t depth = 0;; ++depth) {
+  for (;; ++part.depth) {
     const auto& image = static_cast<const InteriorImage&>(*at);
     const Interior& node = image.node();
     out_.seen.push_back(at);
-    Selection selection = select(node, down, lo, hi);
-    if (depth > 0 && !node.inline_block.empty()) {
+    if (part.depth > 0 && !node.inline_block.empty()) {
       return fail(Code::interior_malformed, raw(at_id), "embedded run below a root");
     }
-    part.depth = depth;
-    if (depth > 0 && selection.edges.size() > kManyEdges) {
+    const Window window(down, lo, hi);
+    part.edges = select_edges(node, window);
+    if (part.depth > 0 && part.edges.size() > kManyEdges) {
       Edge whole;
       whole.lo = lo;
       whole.child = at_id;
@@ -174,13 +203,12 @@ Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, s
       out_.node.height = std::max<Height>(out_.node.height, static_cast<Height>(node.height + 1));
       break;
     }
-    take_runs(selection, depth, prefix);
-    if (depth == 0) take_inline(image, selection, down, lo, hi);
+    take_runs(node, window, part, prefix);
+    if (part.depth == 0) take_inline(image, window, part);
     out_.node.height = std::max(out_.node.height, node.height);
-    const Edge* only = selection.edges.size() == 1 ? &selection.edges.front() : nullptr;
+    const Edge* only = part.edges.size() == 1 ? &part.edges.front() : nullptr;
     if (only == nullptr || only->child == kNoNode || only->child_height == 0) {
       if (only != nullptr) out_.node.height = std::max<Height>(out_.node.height, 1);
-      part.edges = std::move(selection.edges);
       break;
     }
     ImageRef child = CAW_TRY(store_.get(only->child));
@@ -190,8 +218,7 @@ Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, s
       return fail(Code::node_height, raw(only->child), "restrict_tree");
     }
     at_id = only->child;
-    Translation inner = only->translation;
-    down = std::move(inner);
+    down = only->translation;
     at = std::move(child);
   }
   parts_.push_back(std::move(part));
@@ -203,8 +230,7 @@ void Restrictor::number_and_assemble() {
   if (has_inline_) {
     Pending pending;
     pending.old_pos = inline_old_pos_;
-    pending.embedded = true;
-    pending_.push_back(std::move(pending));
+    pending_.push_back(pending);
   }
   // Oldest first: deeper is older; in the source's root by position, so that the embedded run has
   // one place for all prefixes; elsewhere prefixes do not overlap and their order is free.
@@ -218,7 +244,7 @@ void Restrictor::number_and_assemble() {
     for (Edge& edge : parts_[p].edges) {
       uint64_t applied = 0;
       for (const Pending& pending : pending_) {
-        const bool mine = pending.embedded || pending.prefix == p;
+        const bool mine = pending.embedded() || pending.prefix == p;
         if (mine && pending.depth == parts_[p].depth && pending.old_pos <= edge.applied_pos) {
           applied = std::max(applied, pending.new_pos);
         }
@@ -228,17 +254,19 @@ void Restrictor::number_and_assemble() {
       node.edges.push_back(std::move(edge));
     }
   }
+  node.runs.reserve(pending_.size());
   for (auto it = pending_.rbegin(); it != pending_.rend(); ++it) {
-    if (it->embedded) {
+    if (it->embedded()) {
       SortedBlockBuilder builder;
       for (const RangeErase& range : inline_ranges_) builder.add_range_erase(range);
       for (const auto& [key, kind, body] : inline_points_) builder.add(key, kind, body);
       node.inline_block = builder.finish();
       node.inline_pos = it->new_pos;
     } else {
-      it->run.pos = it->new_pos;
-      node.max_seq = std::max(node.max_seq, it->run.max_seq);
-      node.runs.push_back(std::move(it->run));
+      RunRef& run = runs_[it->run];
+      run.pos = it->new_pos;
+      node.max_seq = std::max(node.max_seq, run.max_seq);
+      node.runs.push_back(std::move(run));
     }
   }
 }
@@ -260,14 +288,14 @@ Result<Restriction> restrict_tree(NodeStore& store, const Ref<const InteriorImag
 
 Interior rebase_child(const Interior& child, const Translation& translation, std::string_view lo,
                       std::string_view hi) {
-  Selection selection = select(child, translation, lo, hi);
+  const Window window(translation, lo, hi);
   Interior out;
   out.height = child.height;
   out.hi = std::string(hi);
   out.next_pos = child.next_pos;
   out.max_seq = child.max_seq;
-  out.edges = std::move(selection.edges);
-  out.runs = std::move(selection.runs);
+  out.edges = select_edges(child, window);
+  select_runs(child, window, out.edges, [](const auto&...) { return true; }, out.runs);
   return out;
 }
 
