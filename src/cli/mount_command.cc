@@ -55,6 +55,19 @@ std::string serve_volume(const MountRequest& request, std::function<void()> read
     return sentence("mount", request.image, what_of(error), advice_for(error));
   };
   const MountOptions& options = request.options;
+  SessionOptions session;
+  session.directory = request.directory;
+  session.source = options.source.empty() ? request.image : options.source;
+  session.mount_options = options.kernel_options;
+  session.mount_options.emplace_back("default_permissions");
+  if (options.read_only) session.mount_options.emplace_back("ro");
+  if (options.allow_other) session.mount_options.emplace_back("allow_other");
+  session.shared = options.allow_other;
+  session.read_only = options.read_only;
+  if (const auto mountable = check_mountable(session); !mountable) {
+    return fuse_sentence(request, mountable.error());
+  }
+
   FileDeviceOptions device_options;
   device_options.read_only = options.read_only;
   auto device = open_file_device(request.image, device_options);
@@ -74,15 +87,6 @@ std::string serve_volume(const MountRequest& request, std::function<void()> read
   auto fs = FileSystem::open(**volume, fs_options);
   if (!fs) return say(fs.error());
 
-  SessionOptions session;
-  session.directory = request.directory;
-  session.source = options.source.empty() ? request.image : options.source;
-  session.mount_options = options.kernel_options;
-  session.mount_options.emplace_back("default_permissions");
-  if (options.read_only) session.mount_options.emplace_back("ro");
-  if (options.allow_other) session.mount_options.emplace_back("allow_other");
-  session.shared = options.allow_other;
-  session.read_only = options.read_only;
   session.fill_info = [&volume](caw_info& info) { fill_info(**volume, info); };
   session.ready = std::move(ready);
   const Result<void> served = serve(**fs, session);

@@ -73,21 +73,6 @@ bool users_may_share() {
   return false;
 }
 
-/// Says what is wrong before libfuse and fusermount3 say it less well.
-Result<void> check_environment(const SessionOptions& options) {
-  const int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-  if (fd < 0) return fail(Code::fuse_device, 0, "open", errno);
-  close(fd);
-  struct stat status {};
-  const char* directory = options.directory.c_str();
-  if (stat(directory, &status) != 0) return fail(Code::mount_point, 0, "stat", errno);
-  if (!S_ISDIR(status.st_mode)) return fail(Code::mount_point);
-  if (geteuid() == 0) return {};
-  if (access(directory, W_OK) != 0) return fail(Code::mount_point, 0, "access", errno);
-  if (options.shared && !users_may_share()) return fail(Code::mount_shared);
-  return {};
-}
-
 /// Lets the signals that end a session through to this thread while it lives.
 class SignalWindow {
  public:
@@ -125,6 +110,20 @@ int run_loop(fuse_session* session) {
 
 }  // namespace
 
+Result<void> check_mountable(const SessionOptions& options) {
+  const int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (fd < 0) return fail(Code::fuse_device, 0, "open", errno);
+  close(fd);
+  struct stat status {};
+  const char* directory = options.directory.c_str();
+  if (stat(directory, &status) != 0) return fail(Code::mount_point, 0, "stat", errno);
+  if (!S_ISDIR(status.st_mode)) return fail(Code::mount_point);
+  if (geteuid() == 0) return {};
+  if (access(directory, W_OK) != 0) return fail(Code::mount_point, 0, "access", errno);
+  if (options.shared && !users_may_share()) return fail(Code::mount_shared);
+  return {};
+}
+
 std::string last_fuse_message() {
   const std::scoped_lock lock(message_mutex);
   return message;
@@ -132,7 +131,7 @@ std::string last_fuse_message() {
 
 Result<void> serve(FileSystem& fs, const SessionOptions& options) {
   fuse_set_log_func(keep_message);
-  CAW_TRY(check_environment(options));
+  CAW_TRY(check_mountable(options));
 
   Arguments arguments;
   arguments.add_option("fsname=" + escaped(options.source));

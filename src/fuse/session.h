@@ -26,6 +26,11 @@ struct SessionOptions {
   std::function<void()> ready;               ///< called once, when the directory is usable
 };
 
+/// Says what would keep serve() from mounting, and says it better than libfuse and fusermount3 do;
+/// to be asked before the volume is opened, which writes.
+/// Fails: fuse_device, mount_point, mount_shared.
+Result<void> check_mountable(const SessionOptions& options);
+
 /// Mounts, calls ready(), answers requests until the directory is unmounted or SIGINT, SIGTERM or
 /// SIGHUP comes, and unmounts.  The caller has these signals blocked in all its threads; they are
 /// let through in the calling thread only.

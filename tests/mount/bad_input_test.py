@@ -41,6 +41,16 @@ class Mounting(Sentences):
         self.mount_refuses("neither a regular file nor a block device", "/dev/null")
         self.mount_refuses("neither a regular file nor a block device", self.bed.folder)
 
+    def test_without_fuse(self):
+        before = read(self.image)
+        done = bed.run("unshare", "-m", "sh", "-c",
+                       "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && "
+                       'exec "$@"', "sh", bed.CAW, "mount", self.image, self.bed.dir)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("/dev/fuse", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertEqual(read(self.image), before)
+
     def test_truncated(self):
         os.truncate(self.image, 32 << 20)
         self.mount_refuses("shorter than its volume", self.image)
