@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "check/block_map.h"
+#include "check/describe.h"
 #include "check/tables.h"
 #include "format/compression.h"
 #include "format/interior.h"
@@ -19,18 +20,6 @@ namespace caw {
 namespace {
 
 enum class RefKind : uint8_t { edge, run, record, superblock };
-
-const char* name_of_kind(NodeKind kind) {
-  switch (kind) {
-    case NodeKind::leaf:
-      return "leaf";
-    case NodeKind::interior:
-      return "interior";
-    case NodeKind::run:
-      return "run";
-  }
-  return "node";
-}
 
 class Checker {
  public:
@@ -284,7 +273,7 @@ void Checker::check_target(size_t from, size_t to, RefKind kind, unsigned height
   NodeState& state = states_[to];
   const auto wrong = [&](Code code, std::string_view what) {
     findings_.add(code, raw(row.id),
-                  fmt::format("node {} refers to {} {} {}", raw(parent.id), name_of_kind(row.kind),
+                  fmt::format("node {} refers to {} {} {}", raw(parent.id), kind_text(row.kind),
                               raw(row.id), what));
   };
   switch (kind) {

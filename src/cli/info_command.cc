@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "check/describe.h"
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/image_file.h"
@@ -42,18 +43,6 @@ std::string printable(std::string text) {
   return text;
 }
 
-const char* compression_name(Compression compression) {
-  switch (compression) {
-    case Compression::none:
-      return "none";
-    case Compression::lz4:
-      return "lz4";
-    case Compression::zstd:
-      return "zstd";
-  }
-  return "unknown";
-}
-
 Json describe(const Superblock& superblock) {
   uint8_t uuid[16];
   std::copy(superblock.uuid.begin(), superblock.uuid.end(), uuid);
@@ -63,7 +52,7 @@ Json describe(const Superblock& superblock) {
           {"label", printable(superblock.label)},
           {"format_version", superblock.version},
           {"features_incompatible", superblock.features_incompatible},
-          {"compression", compression_name(superblock.compression)},
+          {"compression", compression_text(superblock.compression)},
           {"total_bytes", superblock.block_count * kBlockSize},
           {"used_bytes", superblock.used_blocks * kBlockSize},
           {"checkpoint", superblock.epoch},
