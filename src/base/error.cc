@@ -42,7 +42,9 @@ std::string_view name_of(Code code) {
 std::string Error::to_string() const {
   std::string out(text_of(code));
   if (sys_errno != 0) out += fmt::format(" ({})", std::strerror(sys_errno));
-  if (detail != 0) out += fmt::format(" [{} {}{}{}]", name_of(code), detail, *where ? " " : "", where);
+  if (detail != 0 || *where != '\0') {
+    out += fmt::format(" [{} {}{}{}]", name_of(code), detail, *where != '\0' ? " " : "", where);
+  }
   return out;
 }
 

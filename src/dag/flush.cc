@@ -215,6 +215,18 @@ Result<bool> Maintainer::flush_to_interior(std::vector<PathNode>& path,
   return true;
 }
 
+namespace {
+
+/// True if whatever run lies over both is pending for both or for none.
+bool same_runs_pending(const Interior& node, const Edge& a, const Edge& b) {
+  const auto [low, high] = std::minmax(a.applied_pos, b.applied_pos);
+  const auto between = [low, high](uint64_t pos) { return low < pos && pos <= high; };
+  if (!node.inline_block.empty() && between(node.inline_pos)) return false;
+  return std::ranges::none_of(node.runs, [&](const RunRef& run) { return between(run.pos); });
+}
+
+}  // namespace
+
 /// Takes what was flushed off the runs' weights and drops runs that are dead for all.
 void Maintainer::finish_flush(Interior& node, const std::vector<LoadedRun>& runs, NodeLoad& load,
                               size_t measured, Change& change) {
@@ -258,7 +270,8 @@ void Maintainer::drop_dead_runs(Interior& node, Change& change) {
   for (size_t i = 0; i + 1 < node.edges.size();) {
     const Edge& a = node.edges[i];
     const Edge& b = node.edges[i + 1];
-    if (a.child == kNoNode && b.child == kNoNode && a.applied_pos == b.applied_pos) {
+    if (a.child == kNoNode && b.child == kNoNode && same_runs_pending(node, a, b)) {
+      node.edges[i].applied_pos = std::max(a.applied_pos, b.applied_pos);
       node.edges.erase(node.edges.begin() + static_cast<std::ptrdiff_t>(i) + 1);
     } else {
       ++i;

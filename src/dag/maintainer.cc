@@ -52,9 +52,12 @@ Result<void> Maintainer::settle_node(std::vector<PathNode>& path) {
       return {};
     }
     const bool is_root = path.size() == 1;
-    if (is_root && path.back().image->node().edges.size() > shape_.fanout) {
-      if (!CAW_TRY(split_root(path))) return {};
-      continue;
+    if (now_too_wide(path)) {
+      if (CAW_TRY(bundle_low_children(path))) continue;
+      if (is_root) {
+        if (!CAW_TRY(split_root(path))) return {};
+        continue;
+      }
     }
     if (CAW_TRY(merge_runs(path))) continue;
     const Interior& node = path.back().image->node();

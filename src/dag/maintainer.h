@@ -103,6 +103,7 @@ class Maintainer {
   Result<bool> split_root(std::vector<PathNode>& path);
   Result<bool> split_child(std::vector<PathNode>& path, size_t index,
                            const Ref<const InteriorImage>& child);
+  Result<bool> bundle_low_children(std::vector<PathNode>& path);
   std::vector<Interior> split_parts(const Interior& node) const;
   Result<bool> tidy_child(std::vector<PathNode>& path, NodeId child_id);
 

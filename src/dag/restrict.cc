@@ -200,17 +200,12 @@ Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, s
       whole.child_height = node.height;
       whole.max_seq = node.max_seq;
       part.edges.assign(1, std::move(whole));
-      out_.node.height = std::max<Height>(out_.node.height, static_cast<Height>(node.height + 1));
       break;
     }
     take_runs(node, window, part, prefix);
     if (part.depth == 0) take_inline(image, window, part);
-    out_.node.height = std::max(out_.node.height, node.height);
     const Edge* only = part.edges.size() == 1 ? &part.edges.front() : nullptr;
-    if (only == nullptr || only->child == kNoNode || only->child_height == 0) {
-      if (only != nullptr) out_.node.height = std::max<Height>(out_.node.height, 1);
-      break;
-    }
+    if (only == nullptr || only->child == kNoNode || only->child_height == 0) break;
     ImageRef child = CAW_TRY(store_.get(only->child));
     if (at->superseded()) return fail(Code::node_superseded, raw(only->child));
     if (child->kind() != NodeKind::interior ||
@@ -250,6 +245,7 @@ void Restrictor::number_and_assemble() {
         }
       }
       edge.applied_pos = applied;
+      node.height = std::max(node.height, static_cast<Height>(edge.child_height + 1));
       node.max_seq = std::max(node.max_seq, edge.max_seq);
       node.edges.push_back(std::move(edge));
     }

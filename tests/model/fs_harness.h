@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,6 +37,12 @@ inline std::vector<std::string> split_path(std::string_view path) {
   return parts;
 }
 
+/// The errno of `error`.  EIO, which no test provokes here, is told in full.
+inline int errno_noted(const Error& error) {
+  if (error.as_errno() == EIO) std::fprintf(stderr, "%s\n", error.to_string().c_str());
+  return error.as_errno();
+}
+
 /// Mounts and unmounts a FileSystem; calls give 0 or an errno.
 class FsClient {
  public:
@@ -43,14 +50,14 @@ class FsClient {
 
   int make_and_mount() {
     const Result<void> made = FileSystem::make(*forest_, clock_, 0, 0);
-    return made ? mount() : made.error().as_errno();
+    return made ? mount() : errno_noted(made.error());
   }
   int mount(bool read_only = false) {
     FsOptions options;
     options.clock = &clock_;
     options.read_only = read_only;
     auto opened = FileSystem::open(*forest_, options);
-    if (!opened) return opened.error().as_errno();
+    if (!opened) return errno_noted(opened.error());
     fs_ = std::move(*opened);
     return 0;
   }
@@ -88,7 +95,7 @@ class FsClient {
     const std::string_view above = slash == path.npos ? std::string_view{} : path.substr(0, slash);
     const std::string name(slash == path.npos ? path : path.substr(slash + 1));
     Result<Inode*> parent = get(above);
-    if (!parent) return parent.error().as_errno();
+    if (!parent) return errno_noted(parent.error());
     const int error = act(**parent, name);
     put(*parent);
     return error;
@@ -96,19 +103,19 @@ class FsClient {
   template <typename Act>
   int at(std::string_view path, const Act& act) {
     Result<Inode*> inode = get(path);
-    if (!inode) return inode.error().as_errno();
+    if (!inode) return errno_noted(inode.error());
     const int error = act(**inode);
     put(*inode);
     return error;
   }
   int finish(const Result<Entry>& entry) {
-    if (!entry) return entry.error().as_errno();
+    if (!entry) return errno_noted(entry.error());
     fs_->forget(*entry->inode, 1);
     return 0;
   }
   template <typename T>
   static int error_of(const Result<T>& result) {
-    return result ? 0 : result.error().as_errno();
+    return result ? 0 : errno_noted(result.error());
   }
 
   int create(std::string_view path, uint32_t mode = 0644) {
@@ -182,7 +189,7 @@ class FsClient {
     while (true) {
       std::string part(100'000, '?');
       const Result<size_t> got = fs_->read(inode, out.size(), part);
-      if (!got) return got.error().as_errno();
+      if (!got) return errno_noted(got.error());
       if (*got == 0) return 0;
       out.append(part, 0, *got);
     }
