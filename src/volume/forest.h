@@ -8,13 +8,17 @@
 // Privacy.  A record may lie in a node that several trees share; then the tree it owns is shared
 // too.  Before a tree is written to, the caller checks with is_private() that the record which owns
 // it is reached by one path only (outermost tree first) and, if not, makes a private root for it
-// (privatize).  Whatever adds an edge to an existing node raises share_generation(); apply() fails
-// with tree_not_private if the batch was prepared under another generation.  The system tree and
+// (privatize).  Whatever adds an edge to an existing node raises share_generation(), a put of a
+// tree that exists (a record that moves) as well; apply() fails with tree_not_private if the batch
+// was prepared under another generation.  The system tree and
 // trees whose record lies in it are always private.
 //
 // References.  A put with `tree` or `blob` set holds one reference, dropped when the message or
 // record is overwritten or erased (whenever that reaches it).  A new object (create_tree, clone,
 // write_blob) has no reference yet: the batch that first refers to it lists it (add_new_*).
+// References form no cycles, not even through records that nobody sees any more, as long as two
+// rules are kept (docs/adr/0018-no-cycles.md): what owns a tree is put into private trees only, and
+// never into one that the owned tree leads to; for clone() see there.
 //
 // Threads: all methods from any thread.  Reads never wait for flushes, checkpoints or clones.
 #pragma once
@@ -141,6 +145,9 @@ class Forest {
   /// apply; it may also erase the ranges from the source: extraction).  `prefixes` are disjoint on
   /// both sides and sorted by `to`.  An empty `from` and `to` clones a whole tree.  Raises
   /// share_generation().  Cost: independent of the size of the ranges.
+  /// Requires: the tree that `then` puts the record of `id` into is `source`, or one that is not
+  /// owned, directly or further down, by a record in `source`, wherever that stands: the clone
+  /// shares the nodes such records lie in.  (Put it elsewhere first, then move it.)
   virtual Result<void> clone(const TreeRef& source, std::span<const ClonePrefix> prefixes,
                              NodeId id, Batch& then) = 0;
 

@@ -297,14 +297,32 @@ void Volume::apply_locked(Batch& batch, NodeId cloned, Epoch epoch) {
   changed_ = true;
 }
 
+/// True if some put refers to a tree that exists: it moves, or is put once more.
+bool Volume::adds_edges(const Batch& batch) {
+  return std::ranges::any_of(batch.ops, [&batch](const Batch::Op& op) {
+    const NodeId tree = refs_of(op.message).tree;
+    return tree != kNoNode && std::ranges::find(batch.new_trees, tree) == batch.new_trees.end();
+  });
+}
+
 Result<void> Volume::apply(Batch& batch) {
   CAW_TRY(admit(batch));
   throttle();
-  Gate::Shared gate(store_->gate());
-  if (batch.generation != share_generation()) {
-    return fail(Code::tree_not_private, batch.generation, "Volume::apply");
+  const auto apply_now = [&]() -> Result<void> {
+    if (batch.generation != share_generation()) {
+      return fail(Code::tree_not_private, batch.generation, "Volume::apply");
+    }
+    apply_locked(batch, kNoNode, store_->open_epoch());
+    return {};
+  };
+  if (!adds_edges(batch)) {
+    Gate::Shared gate(store_->gate());
+    return apply_now();
   }
-  apply_locked(batch, kNoNode, store_->open_epoch());
+  // Until the record at its old place is gone for good, the tree has two references.
+  Gate::Exclusive gate(store_->gate());
+  CAW_TRY(apply_now());
+  generation_.fetch_add(1, std::memory_order_release);
   return {};
 }
 

@@ -110,6 +110,7 @@ class Volume final : public Forest {
   // volume.cc
   static TreeCore& core_of(const TreeRef& tree);
   Ref<Handle> handle_for(NodeId root);
+  static bool adds_edges(const Batch& batch);
   Result<void> check_writable(const Batch& batch);
   Result<void> admit(const Batch& batch);
   Result<void> load_roots(const Batch& batch);
