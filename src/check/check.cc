@@ -150,8 +150,8 @@ void Checker::walk_unreached() {
 }
 
 /// Depth first.  All ancestors of the node at hand are open and no others, so a reference to an
-/// open node closes a cycle.  That is no damage by itself: a shared leaf or run may hold, outside
-/// the bounds of the edge that leads to it, the record of a tree above that edge.
+/// open node closes a cycle.  That is no damage by itself: the record that closes it may be one
+/// that nobody sees, outside the bounds of the edge that leads to its leaf or run.
 void Checker::walk_from(size_t root) {
   stack_.push_back({root, false});
   while (!stack_.empty()) {

@@ -31,7 +31,7 @@ struct CheckFigures {
   uint64_t trees = 0;                      ///< nodes that a record or the superblock owns
   uint64_t dead_nodes = 0;                 ///< on the dead list
   uint64_t shared_nodes = 0;               ///< with a count above one
-  uint64_t reference_cycles = 0;           ///< closed by records outside the bounds that share them
+  uint64_t reference_cycles = 0;           ///< closed by some record; the engine makes none
   uint64_t node_blocks = 0;
   uint64_t records = 0, messages = 0;      ///< entries of leaves; of runs
   uint64_t blobs = 0, shared_blobs = 0, blob_blocks = 0, blob_raw_bytes = 0;

@@ -56,6 +56,7 @@ Result<void> FileSystemImpl::check_clone_permission(const Inode& source, const I
 struct FileSystemImpl::Aside {
   uint64_t entry = 0;
   NodeId tree = kNoNode;
+  uint32_t type = 0;
   std::string record;
 };
 
@@ -92,7 +93,7 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
     CAW_TRY(topology_.record(source));  // fails if it was removed
     if (parent.orphan.load(std::memory_order_acquire)) return fail(Code::not_found, 0, "clone");
     if (CAW_TRY(find_dirent(to.place, name))) return fail(Code::exists, 0, "clone");
-    if (needs_detour(source, parent)) {
+    if (needs_detour(source, parent) && !CAW_TRY(is_copied_whole(source))) {
       detour = entries_.next();
       Destination aside = to;
       aside.place = CAW_TRY(topology_.body(*orphans_));
@@ -108,21 +109,30 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
     return {};
   }));
   if (detour != 0) {
-    CAW_TRY(hang_clone(parent, parent_fields, to, {detour, tree, encode_inode(record)}));
+    CAW_TRY(hang_clone(parent, parent_fields, to,
+                       {detour, tree, source.type, encode_inode(record)}));
   }
   parent.store_fields(parent_fields);
   return adopt_new(parent, to.entry, record, tree, evictions);
 }
 
-/// A destination below the source, in a tree of its own: the clone comes to share that tree, so the
-/// new dirent may not be put into it in the same instant.  The clone is made among the orphans
-/// first.
+/// A destination in a tree that hangs, however far down, from the tree which the source is a part
+/// of.  The clone comes to share nodes of that tree, and a record in one of them, perhaps out of
+/// the clone's sight, may own the destination's: it is not private any more, and a reference from
+/// it to the clone would close a cycle (docs/adr/0018-no-cycles.md).  So the clone is made among
+/// the orphans first.
 bool FileSystemImpl::needs_detour(const Inode& source, const Inode& parent) const {
-  if (!topology_.is_within(parent, source)) return false;
-  for (const Inode* at = &parent; at != &source; at = at->parent) {
-    if (at->tree) return true;
-  }
-  return false;
+  const Inode& shared = Topology::tree_owner(source);
+  const Inode& receiving = Topology::tree_owner(parent);
+  return &shared != &receiving && topology_.is_within(receiving, shared);
+}
+
+/// True if a clone of `source` is made by copying its records, so that it shares no node.
+Result<bool> FileSystemImpl::is_copied_whole(const Inode& source) {
+  if (!source.is_regular()) return false;
+  uint64_t records_left = kMaxCopiedChunks;
+  uint64_t bytes_left = kMaxCopiedFileBytes;
+  return is_small(CAW_TRY(topology_.data(source)), records_left, bytes_left);
 }
 
 /// Moves a clone from among the orphans to its name.
@@ -138,7 +148,7 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
         const Place place = CAW_TRY(topology_.body(parent));
         if (CAW_TRY(find_dirent(place, to.name))) return fail(Code::exists, 0, "clone");
         batch.put(place.tree, dirent_key(place.path, to.name),
-                  inline_value(encode_dirent({to.entry, S_IFDIR})));
+                  inline_value(encode_dirent({to.entry, aside.type})));
         batch.put(place.tree, record_key(place.path, to.entry),
                   inline_value(aside.record, aside.tree));
         CAW_TRY(put_content(batch, parent, parent_fields));
@@ -171,9 +181,7 @@ Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
     prefixes.push_back({data_prefix(body.path), data_prefix({})});
   } else {
     const Spot data = CAW_TRY(topology_.data(source));
-    uint64_t records_left = kMaxCopiedChunks;
-    uint64_t bytes_left = kMaxCopiedFileBytes;
-    if (CAW_TRY(is_small(data, records_left, bytes_left))) {
+    if (CAW_TRY(is_copied_whole(source))) {
       batch.put(place.tree, record_key(place.path, to.entry), inline_value(encode_inode(record)));
       CAW_TRY(copy_range(batch, data, {place.tree, chunk_prefix(place.path, to.entry)}, false));
       CAW_TRY(forest_.apply(batch));

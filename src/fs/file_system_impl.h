@@ -199,6 +199,7 @@ class FileSystemImpl final : public FileSystem {
   Result<NodeId> clone_contents(Batch& batch, const Inode& source, const InodeRecord& record,
                                 const Destination& to);
   bool needs_detour(const Inode& source, const Inode& parent) const;
+  Result<bool> is_copied_whole(const Inode& source);
   struct Aside;
   Result<void> hang_clone(Inode& parent, const InodeFields& parent_fields, const Destination& to,
                           const Aside& aside);

@@ -58,6 +58,12 @@ Result<Spot> Topology::data(const Inode& file) const {
   return Spot{owner->tree, chunk_prefix(path, file.entry)};
 }
 
+const Inode& Topology::tree_owner(const Inode& inode) {
+  const Inode* at = &inode;
+  while (!at->tree) at = at->parent;
+  return *at;
+}
+
 bool Topology::is_within(const Inode& inode, const Inode& ancestor) const {
   for (const Inode* at = &inode; at != nullptr; at = at->parent) {
     if (at == &ancestor) return true;

@@ -56,6 +56,8 @@ class Topology {
   Result<Place> body(const Inode& directory) const;
   Result<Spot> record(const Inode& inode) const;
   Result<Spot> data(const Inode& file) const;
+  /// Whose tree the contents or data of `inode` lie in: it, or the next directory above.
+  static const Inode& tree_owner(const Inode& inode);
   /// True if `inode` is `ancestor` or below it.
   bool is_within(const Inode& inode, const Inode& ancestor) const;
 

@@ -3,7 +3,6 @@
 //   CAW_SEED   first seed (default 1)        CAW_SEEDS  how many seeds (default 6)
 //   CAW_OPS    ops of each (default 1200)    CAW_REPLAY file of ops that a failure wrote
 //   CAW_SHRINK seconds to spend on a shorter list (default 60)
-//   CAW_STRICT=1 leaks by cycles of references count, too (fs_volume_bed.h)
 #include "model/fs_model.h"
 
 #include <sys/wait.h>

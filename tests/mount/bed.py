@@ -63,17 +63,14 @@ class Bed:
     def info(self, path=None):
         return json.loads(ok("info", "--json", path or self.dir))
 
-    def check(self, tolerated=()):
-        """The volume, which must not be mounted, has nothing wrong with it but, maybe, findings
-        of the kinds `tolerated`."""
+    def check(self):
+        """The volume, which must not be mounted, has nothing wrong with it."""
         done = caw("fsck", "--json", self.image)
         if done.returncode == 0:
             return
         report = json.loads(done.stdout) if done.returncode == 4 else {"findings": []}
-        bad = [finding["text"] for finding in report["findings"]
-               if finding["name"] not in tolerated]
-        if bad or not report["findings"]:
-            raise AssertionError(f"caw fsck: exit {done.returncode}: {bad}{done.stderr}")
+        bad = [finding["text"] for finding in report["findings"]]
+        raise AssertionError(f"caw fsck: exit {done.returncode}: {bad}{done.stderr}")
 
     def kill(self):
         """The server ends at once, as in a crash, and its mount is taken away."""

@@ -170,8 +170,13 @@ Result<void> MapForest::apply(Batch& batch) {
   std::lock_guard lock(mutex_);
   CAW_TRY(check_batch(batch, kNoNode));
   std::set<NodeId> touched;
+  const bool moves = std::ranges::any_of(batch.ops, [&batch](const Batch::Op& op) {
+    const NodeId tree = refs_of(op.message).tree;
+    return tree != kNoNode && std::ranges::find(batch.new_trees, tree) == batch.new_trees.end();
+  });
   apply_ops(batch, touched);
   drop_unowned(touched);
+  if (moves) ++generation_;
   return {};
 }
 
@@ -236,6 +241,10 @@ Result<void> MapForest::clone(const TreeRef& source, std::span<const ClonePrefix
     const NodeId target = op.tree->root();
     const bool is_new = std::count(then.new_trees.begin(), then.new_trees.end(), target) != 0;
     CAW_ASSERT(is_new || target == id || writable(target));
+    // Where an engine shares nodes, their other records come along: see Forest::clone().
+    if (refs_of(op.message).tree == id && !is_new) {
+      CAW_ASSERT(target == source->root() || !hangs_from(target, source->root()));
+    }
   }
 
   std::set<NodeId> touched{id};
@@ -309,6 +318,15 @@ bool MapForest::writable(NodeId id) const {
     const auto at = trees_.find(id);
     if (at == trees_.end() || at->second.owners.size() != 1) return false;
     id = *at->second.owners.begin();
+  }
+  return true;
+}
+
+/// Requires: writable(id).
+bool MapForest::hangs_from(NodeId id, NodeId ancestor) const {
+  while (id != ancestor) {
+    if (id == system_tree_) return false;
+    id = *trees_.at(id).owners.begin();
   }
   return true;
 }

@@ -98,6 +98,7 @@ class MapForest : public Forest {
   // All below require mutex_.
   TreeState* find_tree(NodeId id);
   bool writable(NodeId id) const;
+  bool hangs_from(NodeId id, NodeId ancestor) const;
   Result<void> check_batch(const Batch& batch, NodeId also_new) const;
   void apply_ops(Batch& batch, std::set<NodeId>& touched);
   void put_record(NodeId tree_id, const std::string& key, Value value, std::set<NodeId>& touched);

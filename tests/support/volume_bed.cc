@@ -110,6 +110,9 @@ std::string VolumeBed::check_image() const {
     text += (text.empty() ? "check finds: " : "; ") + finding.text + " (" +
             std::to_string(finding.where) + ")";
   }
+  if (report->figures.reference_cycles > 0) {
+    text += std::string(text.empty() ? "check finds: " : "; ") + "references form a cycle";
+  }
   return text;
 }
 
