@@ -32,8 +32,8 @@ constexpr uint32_t kWriteAndSearch = 3;
 std::vector<uint64_t> FileSystemImpl::writers_below(Inode& source) {
   std::vector<uint64_t> out;
   Gate::Shared shared(topology_.gate());
-  open_files_.for_each([&](const Inode& open) {
-    if (open.writers > 0 && topology_.is_within(open, source)) {
+  open_files_.for_each([&](const Inode& open, bool for_write) {
+    if (for_write && topology_.is_within(open, source)) {
       out.push_back(reinterpret_cast<uint64_t>(&open));
     }
     return true;
@@ -87,11 +87,11 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
   }
   NodeId tree = kNoNode;
   uint64_t detour = 0;
-  const uint32_t evictions = parent.evictions.load(std::memory_order_acquire);
+  const uint32_t evictions = parent.evictions();
   CAW_TRY(topology_.mutate({contents_of(parent)}, {}, [&](Batch& batch) -> Result<void> {
     to.place = CAW_TRY(topology_.body(parent));
     CAW_TRY(topology_.record(source));  // fails if it was removed
-    if (parent.orphan.load(std::memory_order_acquire)) return fail(Code::not_found, 0, "clone");
+    if (parent.is_orphan()) return fail(Code::not_found, 0, "clone");
     if (CAW_TRY(find_dirent(to.place, name))) return fail(Code::exists, 0, "clone");
     if (needs_detour(source, parent) && !CAW_TRY(is_copied_whole(source))) {
       detour = entries_.next();
@@ -104,7 +104,7 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
     detour = 0;
     CAW_TRY(put_content(batch, parent, parent_fields));
     batch.put(to.place.tree, dirent_key(to.place.path, name),
-              inline_value(encode_dirent({to.entry, source.type})));
+              inline_value(encode_dirent({to.entry, source.type()})));
     tree = CAW_TRY(clone_contents(batch, source, record, to));
     return {};
   }));
@@ -170,9 +170,9 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
 Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
                                               const InodeRecord& record, const Destination& to) {
   const Place& place = to.place;
-  TreeRef tree = source.tree;
+  TreeRef tree = source.tree();
   std::vector<ClonePrefix> prefixes;
-  if (source.tree) {
+  if (source.tree()) {
     prefixes.push_back({});
   } else if (source.is_directory()) {
     const Place body = CAW_TRY(topology_.body(source));
@@ -272,7 +272,7 @@ Result<void> FileSystemImpl::remove_tree(Inode& parent, std::string_view name,
 Result<void> FileSystemImpl::remove_contents(Batch& batch, Inode& directory,
                                              uint64_t orphan_entry) {
   if (any_open_within(directory)) {
-    if (!directory.tree) {
+    if (!directory.tree()) {
       CAW_TRY(topology_.own_tree(directory, true));
       return fail(Code::tree_not_private, 0, "remove_tree");
     }
@@ -282,7 +282,7 @@ Result<void> FileSystemImpl::remove_contents(Batch& batch, Inode& directory,
     return {};
   }
   CAW_TRY(erase_records(batch, directory));
-  if (!directory.tree) {
+  if (!directory.tree()) {
     const Place body = CAW_TRY(topology_.body(directory));
     for (const std::string& prefix : {metadata_prefix(body.path), data_prefix(body.path)}) {
       batch.erase_range(body.tree, prefix, after_prefix(prefix), kManyDeadBytes);
@@ -336,7 +336,7 @@ Result<bool> FileSystemImpl::same_contents(Comparison& comparison, const Place& 
 
 Result<bool> FileSystemImpl::same(Inode& a, Inode& b) {
   if (&a == &b) return true;
-  if (a.type != b.type) return false;
+  if (a.type() != b.type()) return false;
   const InodeFields fields_a = a.load_fields();
   const InodeFields fields_b = b.load_fields();
   if (fields_a.content_seq != fields_b.content_seq) return false;

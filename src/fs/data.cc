@@ -119,7 +119,7 @@ Result<size_t> FileSystemImpl::read(Inode& inode, uint64_t offset, std::span<cha
   if (offset >= size || out.empty()) return size_t{0};
   out = out.first(std::min<uint64_t>(out.size(), size - offset));
   const uint64_t end = offset + out.size();
-  const bool sequential = inode.next_read.exchange(end, std::memory_order_relaxed) == offset;
+  const bool sequential = inode.note_read(offset, end);
   CAW_TRY(topology_.read([&] { return topology_.data(inode); },
                          [&](const Spot& spot) -> Result<void> {
                            if (sequential && offset != 0) {
@@ -179,8 +179,7 @@ void FileSystemImpl::note_read(Inode& inode) {
     return fields.atime <= fields.mtime || fields.atime <= fields.ctime ||
            time.seconds - fields.atime.seconds >= kSecondsPerDay;
   };
-  if (!is_due(inode.load_fields()) || inode.orphan.load(std::memory_order_acquire) ||
-      !atime_budget_.take(time.seconds)) {
+  if (!is_due(inode.load_fields()) || inode.is_orphan() || !atime_budget_.take(time.seconds)) {
     return;
   }
   InodeLocks::Held held(locks_, {&inode});

@@ -36,7 +36,7 @@ Result<void> FileSystemImpl::list(Inode& directory, uint64_t after,
     const auto cursor = forest_.scan(place->tree, lo, records_end(place->path));
     while (true) {
       Listed listed;
-      listed.evictions = directory.evictions.load(std::memory_order_acquire);
+      listed.evictions = directory.evictions();
       const Result<bool> more = cursor->next();
       if (!topology_.is_current(sequence)) break;
       if (!more && ++failures < 4) break;

@@ -1,13 +1,18 @@
 // InodeTable: the inodes in core by (parent, entry), and their life.
 //
 // An inode lives while it has references.  Whoever changes the place of an inode holds the
-// exclusive topology gate and calls rekey(), which also takes the table's mutex: so `parent` and
-// `entry` may be read under either.
+// exclusive topology gate and calls rekey(), which also takes the mutexes of the shards it leaves
+// and comes to: so `parent` and `entry` may be read under any of these.
+//
+// A shard holds pointers only and hashes what they point to; there are many, so that none takes
+// long to grow.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
+#include <absl/hash/hash.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -44,14 +49,36 @@ class InodeTable {
   void detach(Inode& inode);
 
   size_t size() const;
+  /// Memory taken, the inodes' own not included.
+  size_t table_bytes() const;
 
  private:
   using Key = std::pair<const Inode*, uint64_t>;
-  void erase_key(const Inode& inode);
+  static Key key_of(const Inode* inode) { return {inode->parent, inode->entry}; }
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(const Key& key) const { return absl::HashOf(key.first, key.second); }
+    size_t operator()(const Inode* inode) const { return (*this)(key_of(inode)); }
+  };
+  struct Equal {
+    using is_transparent = void;
+    bool operator()(const Inode* a, const Inode* b) const { return key_of(a) == key_of(b); }
+    bool operator()(const Inode* a, const Key& b) const { return key_of(a) == b; }
+    bool operator()(const Key& a, const Inode* b) const { return a == key_of(b); }
+  };
+  struct alignas(64) Shard {
+    mutable std::mutex mutex;
+    absl::flat_hash_set<Inode*, Hash, Equal> inodes;
+    absl::flat_hash_map<Key, Inode*> aliases;  ///< while their records move
+    absl::flat_hash_set<Inode*> detached;
+  };
+  static constexpr unsigned kShardBits = 7;
 
-  mutable std::mutex mutex_;
-  absl::flat_hash_map<Key, Inode*> by_key_;
-  absl::flat_hash_set<Inode*> detached_;
+  static size_t shard_of(const Key& key) { return Hash()(key) >> (64 - kShardBits); }
+  static Inode* find_locked(Shard& shard, const Key& key);
+  static void remove_locked(Shard& shard, Inode& inode);
+
+  std::array<Shard, size_t{1} << kShardBits> shards_;
 };
 
 /// Holds one reference.

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
 namespace caw {
 namespace {
 
@@ -12,7 +17,7 @@ class Table : public testing::Test {
     auto inode = std::make_unique<Inode>();
     inode->parent = &parent;
     inode->entry = entry;
-    return table.insert(std::move(inode), parent.evictions);
+    return table.insert(std::move(inode), parent.evictions());
   }
   Inode top;
   InodeTable table;
@@ -38,7 +43,7 @@ TEST_F(Table, InsertGivesTheOneThatIsThere) {
 }
 
 TEST_F(Table, WhatWasReadBeforeAnEvictionIsRefused) {
-  const uint32_t before = top.evictions;
+  const uint32_t before = top.evictions();
   table.unref(*add(top, 16));
   auto stale = std::make_unique<Inode>();
   stale->parent = &top;
@@ -65,6 +70,64 @@ TEST_F(Table, MovedInodesAreFoundAtTheirNewPlace) {
   EXPECT_EQ(table.find(*to, 19), nullptr);
   table.unref(*file);
   EXPECT_EQ(table.size(), 0u);
+}
+
+TEST_F(Table, AMovedInodeThatNobodyFindsGoesWithItsLastReference) {
+  Inode* const trash = add(top, 2);
+  for (uint64_t entry = 16; entry < 300; ++entry) {  // from each shard to others
+    Inode* const file = add(top, entry);
+    table.rekey(*file, *trash, entry, false);
+    EXPECT_EQ(table.find(*trash, entry), nullptr);
+    EXPECT_EQ(table.find(top, entry), nullptr);
+    table.unref(*file);
+  }
+  EXPECT_EQ(table.size(), 1u);
+  table.unref(*trash);
+}
+
+// One thread moves an inode to and fro, others find it and let it go: it is freed once.
+TEST_F(Table, InodesMoveWhileOthersLetThemGo) {
+  constexpr uint64_t kPlaces = 4;
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> first{16};  // no place is used twice
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&] {
+      while (!stop) {
+        for (uint64_t place = 0; place < kPlaces; ++place) {
+          if (Inode* const found = table.find(top, first + place)) table.unref(*found);
+        }
+      }
+    });
+  }
+  for (int i = 0; i < 2000; ++i) {
+    Inode* const file = add(top, first);
+    for (uint64_t place = 1; place < kPlaces; ++place) table.rekey(*file, top, first + place, true);
+    table.unref(*file);
+    first += kPlaces;
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(table.size(), 0u);
+  EXPECT_EQ(top.refs, 1u);
+}
+
+// docs/limits: what the kernel holds costs at most 200 bytes each.
+TEST_F(Table, AnInodeTakesAtMost200Bytes) {
+  constexpr size_t kMallocHeader = 8;
+  constexpr size_t kMallocUnit = 16;
+  constexpr size_t kInode =
+      (sizeof(Inode) + kMallocHeader + kMallocUnit - 1) / kMallocUnit * kMallocUnit;
+  std::vector<Inode*> held;
+  size_t most = 0;
+  for (uint64_t count = 1; count <= 200'000; ++count) {
+    held.push_back(add(top, count));
+    if (count >= 50'000 && count % 1000 == 0) {
+      most = std::max(most, kInode + table.table_bytes() / count);
+    }
+  }
+  EXPECT_LE(most, 185u);
+  for (Inode* const inode : held) table.unref(*inode);
 }
 
 }  // namespace

@@ -58,17 +58,18 @@ std::unique_ptr<Inode> FileSystemImpl::make_fixed_inode(Inode* parent, uint64_t 
   auto inode = std::make_unique<Inode>();
   inode->parent = parent;
   inode->entry = entry;
-  inode->tree = std::move(tree);
+  if (tree) inode->set_tree(std::move(tree));
   inode->domain = kRootDomain;
-  inode->type = S_IFDIR;
-  inode->fields.mode = S_IFDIR;
+  InodeFields fields;
+  fields.mode = S_IFDIR;
+  inode->start_fields(fields);
   inode->refs = 1;
   return inode;
 }
 
 Result<void> FileSystemImpl::start() {
   Hold root = CAW_TRY(load(*system_, kRootEntry));
-  if (!root || !root->is_directory() || !root->tree || root->domain != kRootDomain) {
+  if (!root || !root->is_directory() || !root->tree() || root->domain != kRootDomain) {
     return fail(Code::record_malformed, kRootEntry, "root");
   }
   root_ = root.release();
@@ -119,14 +120,14 @@ Result<InodeRecord> FileSystemImpl::read_inode_record(const Spot& spot, Value* v
 Result<FileSystemImpl::Hold> FileSystemImpl::load(Inode& parent, uint64_t entry) {
   while (true) {
     if (Inode* const found = table_.find(parent, entry)) return Hold(table_, found);
-    const uint32_t evictions = parent.evictions.load(std::memory_order_acquire);
+    const uint32_t evictions = parent.evictions();
     const std::optional<Value> value =
         CAW_TRY(topology_.read([&] { return topology_.body(parent); },
                                [&](const Place& place) {
                                  return forest_.get(place.tree, record_key(place.path, entry));
                                }));
     if (!value) {
-      if (parent.evictions.load(std::memory_order_acquire) != evictions) continue;
+      if (parent.evictions() != evictions) continue;
       return Hold();
     }
     const InodeRecord record = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, *value))));
@@ -145,12 +146,11 @@ Result<FileSystemImpl::Hold> FileSystemImpl::adopt(Inode& parent, uint64_t entry
     if (!record.fields.is_directory() && !record.fields.is_regular()) {
       return fail(Code::record_malformed, entry, "owned tree");
     }
-    inode->tree = forest_.open_tree(tree);
+    inode->set_tree(forest_.open_tree(tree));
   }
   inode->domain = CAW_TRY(numbers_.domain_of(parent.domain, record.home, record.domain));
   inode->number = record.number;
-  inode->type = record.fields.mode & S_IFMT;
-  inode->fields = record.fields;
+  inode->start_fields(record.fields);
   return Hold(table_, table_.insert(std::move(inode), evictions));
 }
 
@@ -177,7 +177,7 @@ Result<FileSystemImpl::Hold> FileSystemImpl::find_child(Inode& parent, std::stri
     if (!child && child.error().code == Code::stale_inode) break;
     if (!child) return child;
     if (!*child) continue;  // renamed or removed between the two reads
-    if ((*child)->type != (*dirent)->type) {
+    if ((*child)->type() != (*dirent)->type) {
       return fail(Code::record_malformed, (*dirent)->entry, "type of dirent");
     }
     return child;
@@ -209,8 +209,7 @@ Result<Attributes> FileSystemImpl::attributes_of(Inode& inode) {
     out.blocks = 0;
   }
   out.mode = fields.mode;
-  const bool nameless =
-      inode.removed.load(std::memory_order_acquire) || inode.orphan.load(std::memory_order_acquire);
+  const bool nameless = inode.is_removed() || inode.is_orphan();
   out.nlink = nameless ? 0 : fields.nlink;
   out.uid = fields.uid;
   out.gid = fields.gid;
@@ -260,7 +259,7 @@ Result<Attributes> FileSystemImpl::setattr(Inode& inode, const SetAttributes& se
   InodeLocks::Held held(locks_, {&inode});
   InodeFields fields = inode.load_fields();
   const uint64_t old_size = fields.size;
-  if (set.mode) fields.mode = inode.type | (*set.mode & 07777U);
+  if (set.mode) fields.mode = inode.type() | (*set.mode & 07777U);
   fields.uid = set.uid.value_or(fields.uid);
   fields.gid = set.gid.value_or(fields.gid);
   fields.ctime = now();

@@ -4,8 +4,9 @@
 //   2. the topology gate (Topology): shared while keys are in use by a mutation, exclusive while
 //   the
 //      place of an inode or the tree it owns changes
-//   3. OpenFiles, shards of InodeTable, InodeNumbers, IdPool; each alone
-//   4. Inode::spin
+//   3. OpenFiles, shards of InodeTable (two of them by rising index), InodeNumbers, IdPool; each
+//      alone
+//   4. the lock in Inode::state_
 //
 // The forest takes its own locks inside; it never calls back.  Reads of the forest hold none of
 // these: they note the topology's sequence with the key and look again if it changed meanwhile.

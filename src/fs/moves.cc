@@ -39,8 +39,8 @@ void FileSystemImpl::erase_chunks(Batch& batch, const Spot& data, uint64_t first
 
 Result<void> FileSystemImpl::erase_records(Batch& batch, const Inode& inode) {
   const Spot spot = CAW_TRY(topology_.record(inode));
-  batch.erase(spot.tree, spot.key, inode.tree ? kManyDeadBytes : kInodeFixedBytes);
-  if (inode.is_regular() && !inode.tree) {
+  batch.erase(spot.tree, spot.key, inode.tree() ? kManyDeadBytes : kInodeFixedBytes);
+  if (inode.is_regular() && !inode.tree()) {
     erase_chunks(batch, CAW_TRY(topology_.data(inode)), 0, inode.load_size());
   }
   return {};
@@ -60,7 +60,7 @@ Result<bool> FileSystemImpl::is_small(const Spot& range, uint64_t& records_left,
 }
 
 Result<void> FileSystemImpl::make_movable(Inode& inode, const Place& to, bool essential) {
-  if (inode.tree || (!inode.is_directory() && !inode.is_regular())) return {};
+  if (inode.tree() || (!inode.is_directory() && !inode.is_regular())) return {};
   bool small = true;
   if (inode.is_directory()) {
     const Place place = CAW_TRY(topology_.body(inode));
@@ -109,7 +109,7 @@ Result<void> FileSystemImpl::move_records(Batch& batch, const Inode& inode,
   batch.erase(old.tree, old.key, 0);
   batch.put(place.tree, record_key(place.path, to.entry),
             inline_value(encode_inode(record), value.tree));
-  if (inode.tree) return {};
+  if (inode.tree()) return {};
   if (inode.is_regular()) {
     return copy_range(batch, CAW_TRY(topology_.data(inode)),
                       {place.tree, chunk_prefix(place.path, to.entry)}, true);
@@ -133,20 +133,20 @@ Result<void> FileSystemImpl::move_to_orphans(Batch& batch, Inode& inode, uint64_
 }
 
 void FileSystemImpl::mark_orphan(Inode& inode, uint64_t entry) {
-  inode.orphan.store(true, std::memory_order_release);
+  inode.set_orphan();
   table_.rekey(inode, *orphans_, entry, false);
   topology_.moved();
 }
 
 void FileSystemImpl::mark_removed(Inode& inode) {
-  inode.removed.store(true, std::memory_order_release);
-  if (!inode.orphan.load(std::memory_order_acquire)) table_.detach(inode);
-  if (inode.tree || inode.is_directory()) topology_.moved();
+  inode.set_removed();
+  if (!inode.is_orphan()) table_.detach(inode);
+  if (inode.tree() || inode.is_directory()) topology_.moved();
 }
 
 bool FileSystemImpl::any_open_within(const Inode& inode) const {
   bool any = false;
-  open_files_.for_each([&](const Inode& open) {
+  open_files_.for_each([&](const Inode& open, bool) {
     any = topology_.is_within(open, inode);
     return !any;
   });
@@ -157,7 +157,7 @@ bool FileSystemImpl::any_open_within(const Inode& inode) const {
 void FileSystemImpl::reap_orphan(Inode& inode) {
   const auto orphan_above = [&]() -> Inode* {
     for (Inode* at = &inode; at != nullptr; at = at->parent) {
-      if (at->orphan.load(std::memory_order_acquire)) return at;
+      if (at->is_orphan()) return at;
     }
     return nullptr;
   };
@@ -168,9 +168,9 @@ void FileSystemImpl::reap_orphan(Inode& inode) {
   const Result<void> done = topology_.mutate(
       {}, {.exclusive = true, .essential = true}, [&](Batch& batch) -> Result<void> {
         Inode* const orphan = orphan_above();
-        if (orphan->removed.load(std::memory_order_acquire) || any_open_within(*orphan)) return {};
+        if (orphan->is_removed() || any_open_within(*orphan)) return {};
         CAW_TRY(erase_records(batch, *orphan));
-        if (orphan->is_directory() && !orphan->tree) {
+        if (orphan->is_directory() && !orphan->tree()) {
           const Place place = CAW_TRY(topology_.body(*orphan));
           for (const std::string& prefix : {metadata_prefix(place.path), data_prefix(place.path)}) {
             batch.erase_range(place.tree, prefix, after_prefix(prefix), kManyDeadBytes);

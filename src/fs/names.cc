@@ -66,10 +66,10 @@ Result<Entry> FileSystemImpl::make_entry(Inode& parent, const NewEntry& what,
   fields.mtime = fields.ctime = fields.atime = fields.btime = parent_fields.mtime;
   fields.content_seq = fields.attribute_seq = parent_fields.content_seq;
   NodeId tree = kNoNode;
-  const uint32_t evictions = parent.evictions.load(std::memory_order_acquire);
+  const uint32_t evictions = parent.evictions();
   CAW_TRY(topology_.mutate({contents_of(parent)}, {}, [&](Batch& batch) -> Result<void> {
     const Place place = CAW_TRY(topology_.body(parent));
-    if (parent.orphan.load(std::memory_order_acquire)) return fail(Code::not_found, 0, "create");
+    if (parent.is_orphan()) return fail(Code::not_found, 0, "create");
     if (CAW_TRY(find_dirent(place, what.name))) return fail(Code::exists, 0, "create");
     tree = kNoNode;
     if (fields.is_directory() && body_path(place.path, entry).size() > kMaxPathBytes) {
@@ -87,7 +87,7 @@ Result<Entry> FileSystemImpl::make_entry(Inode& parent, const NewEntry& what,
 }
 
 Result<std::string> FileSystemImpl::readlink(Inode& inode) {
-  if (!S_ISLNK(inode.type)) return fail(Code::invalid_argument, inode.number, "readlink");
+  if (!S_ISLNK(inode.type())) return fail(Code::invalid_argument, inode.number, "readlink");
   InodeRecord record =
       CAW_TRY(topology_.read([&] { return topology_.record(inode); },
                              [&](const Spot& spot) -> Result<InodeRecord> {

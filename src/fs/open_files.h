@@ -1,10 +1,10 @@
 // OpenFiles: which inodes are open, and for writing.
 #pragma once
 
-#include <absl/container/flat_hash_set.h>
+#include <absl/container/flat_hash_map.h>
 
+#include <cstdint>
 #include <mutex>
-#include <vector>
 
 #include "base/assert.h"
 #include "fs/inode.h"
@@ -16,34 +16,40 @@ class OpenFiles {
  public:
   void add(Inode& inode, bool for_write) {
     std::lock_guard lock(mutex_);
-    if (inode.opens++ == 0) open_.insert(&inode);
-    if (for_write) ++inode.writers;
+    Count& count = open_[&inode];
+    ++count.opens;
+    if (for_write) ++count.writers;
   }
   /// True if that was the last one.
   bool drop(Inode& inode, bool for_write) {
     std::lock_guard lock(mutex_);
-    CAW_ASSERT(inode.opens > 0 && (!for_write || inode.writers > 0));
-    if (for_write) --inode.writers;
-    if (--inode.opens > 0) return false;
-    open_.erase(&inode);
+    const auto at = open_.find(&inode);
+    CAW_ASSERT(at != open_.end() && (!for_write || at->second.writers > 0));
+    if (for_write) --at->second.writers;
+    if (--at->second.opens > 0) return false;
+    open_.erase(at);
     return true;
   }
-  bool is_open(const Inode& inode) const {
+  bool is_open(Inode& inode) const {
     std::lock_guard lock(mutex_);
-    return inode.opens > 0;
+    return open_.contains(&inode);
   }
-  /// Calls `visit` for each until it returns false; it may not call back.
+  /// Calls `visit` for each, and whether it is open for writing, until it returns false; it may not
+  /// call back.
   template <typename Visit>
   void for_each(const Visit& visit) const {
     std::lock_guard lock(mutex_);
-    for (Inode* inode : open_) {
-      if (!visit(*inode)) return;
+    for (const auto& [inode, count] : open_) {
+      if (!visit(*inode, count.writers > 0)) return;
     }
   }
 
  private:
+  struct Count {
+    uint32_t opens = 0, writers = 0;
+  };
   mutable std::mutex mutex_;
-  absl::flat_hash_set<Inode*> open_;
+  absl::flat_hash_map<Inode*, Count> open_;
 };
 
 }  // namespace caw

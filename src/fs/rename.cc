@@ -72,7 +72,7 @@ Result<void> FileSystemImpl::rename(Inode& from_parent, std::string_view from, I
 Result<void> FileSystemImpl::try_rename(Rename& rename, Batch& batch) {
   const Place from = CAW_TRY(topology_.body(rename.from_parent));
   const Place to = CAW_TRY(topology_.body(rename.to_parent));
-  if (rename.to_parent.orphan.load(std::memory_order_acquire)) {
+  if (rename.to_parent.is_orphan()) {
     return fail(Code::not_found, 0, "rename");
   }
   CAW_TRY(check_still(from, rename.from, rename.source, rename.changed));
@@ -100,7 +100,7 @@ Result<void> FileSystemImpl::put_new_name(Batch& batch, const Inode& inode,
                                           const InodeFields& fields, std::string_view name) {
   const Spot spot = CAW_TRY(topology_.record(inode));
   std::string target;
-  if (S_ISLNK(inode.type)) target = CAW_TRY(read_inode_record(spot)).target;
+  if (S_ISLNK(inode.type())) target = CAW_TRY(read_inode_record(spot)).target;
   batch.patch(spot.tree, spot.key, rename_patch(fields, name, target));
   return {};
 }
@@ -109,7 +109,7 @@ Result<void> FileSystemImpl::rename_within(Rename& rename, Batch& batch) {
   const Place place = CAW_TRY(topology_.body(rename.to_parent));
   const auto put_dirent = [&](std::string_view name, const Inode& inode) {
     batch.put(place.tree, dirent_key(place.path, name),
-              inline_value(encode_dirent({inode.entry, inode.type})));
+              inline_value(encode_dirent({inode.entry, inode.type()})));
   };
   put_dirent(rename.to, *rename.source);
   CAW_TRY(put_new_name(batch, *rename.source, rename.source_fields, rename.to));
@@ -133,12 +133,12 @@ Result<void> FileSystemImpl::rename_across(Rename& rename, Batch& batch) {
   CAW_TRY(move_records(batch, *rename.source, rename.source_fields,
                        {to, rename.to_parent.domain, rename.source_entry, rename.to}));
   batch.put(to.tree, dirent_key(to.path, rename.to),
-            inline_value(encode_dirent({rename.source_entry, rename.source->type})));
+            inline_value(encode_dirent({rename.source_entry, rename.source->type()})));
   if (rename.flags.exchange) {
     CAW_TRY(move_records(batch, *rename.target, rename.target_fields,
                          {from, rename.from_parent.domain, rename.target_entry, rename.from}));
     batch.put(from.tree, dirent_key(from.path, rename.from),
-              inline_value(encode_dirent({rename.target_entry, rename.target->type})));
+              inline_value(encode_dirent({rename.target_entry, rename.target->type()})));
   } else {
     batch.erase(from.tree, dirent_key(from.path, rename.from), 0);
   }

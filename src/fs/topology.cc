@@ -18,7 +18,7 @@ constexpr uint64_t kManyDeadBytes = uint64_t{1} << 30;
 std::string path_below_owner(const Inode& directory, const Inode*& owner) {
   std::vector<uint64_t> entries;
   const Inode* at = &directory;
-  for (; !at->tree; at = at->parent) entries.push_back(at->entry);
+  for (; !at->tree(); at = at->parent) entries.push_back(at->entry);
   owner = at;
   std::string path;
   for (size_t i = entries.size(); i-- > 0;) path = body_path(path, entries[i]);
@@ -29,7 +29,7 @@ std::string path_below_owner(const Inode& directory, const Inode*& owner) {
 
 Result<void> Topology::check_alive(const Inode& inode) const {
   for (const Inode* at = &inode; at != nullptr; at = at->parent) {
-    if (at->removed.load(std::memory_order_acquire)) {
+    if (at->is_removed()) {
       return fail(Code::stale_inode, at->number, "Topology");
     }
   }
@@ -40,22 +40,22 @@ Result<Place> Topology::body(const Inode& directory) const {
   CAW_TRY(check_alive(directory));
   const Inode* owner = nullptr;
   std::string path = path_below_owner(directory, owner);
-  return Place{owner->tree, std::move(path)};
+  return Place{owner->tree(), std::move(path)};
 }
 
 Result<Spot> Topology::record(const Inode& inode) const {
   CAW_TRY(check_alive(inode));
   const Inode* owner = nullptr;
   const std::string path = path_below_owner(*inode.parent, owner);
-  return Spot{owner->tree, record_key(path, inode.entry)};
+  return Spot{owner->tree(), record_key(path, inode.entry)};
 }
 
 Result<Spot> Topology::data(const Inode& file) const {
   CAW_TRY(check_alive(file));
-  if (file.tree) return Spot{file.tree, owned_chunk_prefix()};
+  if (file.tree()) return Spot{file.tree(), owned_chunk_prefix()};
   const Inode* owner = nullptr;
   const std::string path = path_below_owner(*file.parent, owner);
-  return Spot{owner->tree, chunk_prefix(path, file.entry)};
+  return Spot{owner->tree(), chunk_prefix(path, file.entry)};
 }
 
 const Inode& Topology::tree_owner(const Inode& inode) {
@@ -115,14 +115,14 @@ Result<Inode*> Topology::first_shared(const Written& written, uint64_t generatio
        at = at->parent) {
     // The system tree and the root's are private always; an orphan may own a tree it came with.
     if (at->parent == nullptr || at->parent == &system_) break;
-    if (at->tree) owners.push_back(at);
+    if (at->tree()) owners.push_back(at);
   }
   for (size_t i = owners.size(); i-- > 0;) {
     Inode& owner = *owners[i];
-    if (owner.verified.load(std::memory_order_relaxed) == generation) continue;
+    if (owner.verified().load(std::memory_order_relaxed) == generation) continue;
     const Spot spot = CAW_TRY(record(owner));
     if (!CAW_TRY(forest_.is_private(spot.tree, spot.key))) return &owner;
-    owner.verified.store(generation, std::memory_order_relaxed);
+    owner.verified().store(generation, std::memory_order_relaxed);
   }
   return nullptr;
 }
@@ -130,8 +130,8 @@ Result<Inode*> Topology::first_shared(const Written& written, uint64_t generatio
 Result<void> Topology::make_private(Inode& owner, uint64_t generation, bool essential) {
   const Spot spot = CAW_TRY(record(owner));
   std::optional<Value> value = CAW_TRY(forest_.get(spot.tree, spot.key));
-  if (!value || value->tree != owner.tree->root()) {
-    return fail(Code::record_malformed, raw(owner.tree->root()), "make_private");
+  if (!value || value->tree != owner.tree()->root()) {
+    return fail(Code::record_malformed, raw(owner.tree()->root()), "make_private");
   }
   const NodeId id = forest_.new_tree_id();
   value->tree = id;
@@ -140,16 +140,16 @@ Result<void> Topology::make_private(Inode& owner, uint64_t generation, bool esse
   then.essential = essential;
   then.put(spot.tree, spot.key, std::move(*value));
   const ClonePrefix whole;
-  const Result<void> cloned = forest_.clone(owner.tree, {&whole, 1}, id, then);
+  const Result<void> cloned = forest_.clone(owner.tree(), {&whole, 1}, id, then);
   if (!cloned && cloned.error().code == Code::tree_not_private) return {};  // looked at again
   if (!cloned) return cloned;
-  owner.tree = forest_.open_tree(id);
+  owner.set_tree(forest_.open_tree(id));
   moved();
   return {};
 }
 
 Result<void> Topology::own_tree(Inode& inode, bool essential) {
-  CAW_ASSERT(!inode.tree);
+  CAW_ASSERT(!inode.tree());
   while (true) {
     const uint64_t generation = forest_.share_generation();
     if (Inode* const outer = CAW_TRY(first_shared(record_of(inode), generation))) {
@@ -179,7 +179,7 @@ Result<void> Topology::own_tree(Inode& inode, bool essential) {
     const Result<void> cloned = forest_.clone(spot.tree, prefixes, id, then);
     if (!cloned && cloned.error().code == Code::tree_not_private) continue;
     if (!cloned) return cloned;
-    inode.tree = forest_.open_tree(id);
+    inode.set_tree(forest_.open_tree(id));
     moved();
     return {};
   }
