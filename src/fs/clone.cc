@@ -200,11 +200,13 @@ Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
 
 /// True if all below belongs to `uid`, as far as a bounded look can tell.
 Result<bool> FileSystemImpl::owns_all_below(Inode& directory, uint32_t uid) {
+  return topology_.read([&] { return topology_.body(directory); },
+                        [&](const Place& place) { return owns_all_in(place, uid); });
+}
+
+Result<bool> FileSystemImpl::owns_all_in(const Place& directory, uint32_t uid) {
   uint64_t left = kMaxLookedAt;
-  std::vector<Place> places;
-  places.push_back(
-      CAW_TRY(topology_.read([&] { return topology_.body(directory); },
-                             [](const Place& place) -> Result<Place> { return place; })));
+  std::vector<Place> places{directory};
   while (!places.empty()) {
     const Place place = std::move(places.back());
     places.pop_back();

@@ -20,11 +20,20 @@ struct FileSystemImpl::Listed {
   uint32_t evictions = 0;  ///< of the directory, before the record was read
 };
 
+Result<FileSystemImpl::Listed> FileSystemImpl::decode_listed(const Cursor& cursor,
+                                                             size_t prefix_bytes) {
+  Listed listed;
+  listed.entry = CAW_TRY(chunk_of_key(cursor.key(), prefix_bytes));
+  listed.record = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, cursor.value()))));
+  listed.tree = cursor.value().tree;
+  return listed;
+}
+
 /// Calls `emit` for the records after `after` until it says false.  Starts again at the next cookie
-/// when places changed meanwhile.
+/// when places changed meanwhile or the tree ended.
 Result<void> FileSystemImpl::list(Inode& directory, uint64_t after,
                                   const std::function<Result<bool>(const Listed&)>& emit) {
-  int failures = 0;
+  ReadTries tries;
   while (true) {
     uint64_t sequence = 0;
     const Result<Place> place =
@@ -35,18 +44,19 @@ Result<void> FileSystemImpl::list(Inode& directory, uint64_t after,
     const size_t prefix_bytes = records_end(place->path).size();
     const auto cursor = forest_.scan(place->tree, lo, records_end(place->path));
     while (true) {
-      Listed listed;
-      listed.evictions = directory.evictions();
+      const uint32_t evictions = directory.evictions();
       const Result<bool> more = cursor->next();
+      Result<Listed> listed = more && *more ? decode_listed(*cursor, prefix_bytes) : Listed{};
       if (!topology_.is_current(sequence)) break;
-      if (!more && ++failures < 4) break;
+      if (!more && tries.again(more.error())) break;
       if (!more) return std::unexpected<Error>(more.error());
       if (!*more) return {};
-      listed.entry = CAW_TRY(chunk_of_key(cursor->key(), prefix_bytes));
-      listed.record = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, cursor->value()))));
-      listed.tree = cursor->value().tree;
-      if (!CAW_TRY(emit(listed))) return {};
-      after = listed.entry;
+      if (!listed && tries.again(listed.error())) break;
+      if (!listed) return std::unexpected<Error>(listed.error());
+      listed->evictions = evictions;
+      if (!CAW_TRY(emit(*listed))) return {};
+      after = listed->entry;
+      tries.made_progress();
     }
   }
 }
@@ -93,8 +103,12 @@ Result<void> FileSystemImpl::readdirplus(
     if (!hold) {
       hold = CAW_TRY(adopt(directory, listed.entry, listed.record, listed.tree, listed.evictions));
     }
-    if (!hold) hold = CAW_TRY(load(directory, listed.entry));
-    if (!hold) return true;  // removed meanwhile
+    if (!hold) {
+      Result<Hold> loaded = load(directory, listed.entry);
+      const bool removed = loaded ? !*loaded : loaded.error().code == Code::stale_inode;
+      if (removed) return true;  // it, or the directory
+      hold = CAW_TRY(std::move(loaded));
+    }
     const Entry entry = CAW_TRY(entry_of(std::move(hold)));
     const DirectoryEntry shown{listed.record.name, entry.attributes.ino, listed.entry,
                                entry.attributes.mode};

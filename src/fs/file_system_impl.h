@@ -186,6 +186,7 @@ class FileSystemImpl final : public FileSystem {
 
   // ---- directories (directory.cc)
   struct Listed;
+  Result<Listed> decode_listed(const Cursor& cursor, size_t prefix_bytes);
   Result<void> list(Inode& directory, uint64_t after,
                     const std::function<Result<bool>(const Listed&)>& emit);
   Result<bool> emit_dots(Inode& directory, uint64_t after,
@@ -196,6 +197,7 @@ class FileSystemImpl final : public FileSystem {
                                       const Caller& caller) const;
   Result<void> check_removal_permission(const Inode& parent, Inode& child, const Caller& caller);
   Result<bool> owns_all_below(Inode& directory, uint32_t uid);
+  Result<bool> owns_all_in(const Place& directory, uint32_t uid);
   Result<NodeId> clone_contents(Batch& batch, const Inode& source, const InodeRecord& record,
                                 const Destination& to);
   bool needs_detour(const Inode& source, const Inode& parent) const;

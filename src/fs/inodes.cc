@@ -119,19 +119,22 @@ Result<InodeRecord> FileSystemImpl::read_inode_record(const Spot& spot, Value* v
 
 Result<FileSystemImpl::Hold> FileSystemImpl::load(Inode& parent, uint64_t entry) {
   while (true) {
-    if (Inode* const found = table_.find(parent, entry)) return Hold(table_, found);
+    if (Inode* const there = table_.find(parent, entry)) return Hold(table_, there);
     const uint32_t evictions = parent.evictions();
-    const std::optional<Value> value =
-        CAW_TRY(topology_.read([&] { return topology_.body(parent); },
-                               [&](const Place& place) {
-                                 return forest_.get(place.tree, record_key(place.path, entry));
-                               }));
-    if (!value) {
+    using Found = std::optional<std::pair<InodeRecord, NodeId>>;
+    const Found found = CAW_TRY(topology_.read(
+        [&] { return topology_.body(parent); },
+        [&](const Place& place) -> Result<Found> {
+          const std::optional<Value> value =
+              CAW_TRY(forest_.get(place.tree, record_key(place.path, entry)));
+          if (!value) return Found();
+          return Found({CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, *value)))), value->tree});
+        }));
+    if (!found) {
       if (parent.evictions() != evictions) continue;
       return Hold();
     }
-    const InodeRecord record = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, *value))));
-    Hold hold = CAW_TRY(adopt(parent, entry, record, value->tree, evictions));
+    Hold hold = CAW_TRY(adopt(parent, entry, found->first, found->second, evictions));
     if (hold) return hold;
   }
 }

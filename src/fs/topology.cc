@@ -1,7 +1,9 @@
 #include "fs/topology.h"
 
 #include <array>
+#include <chrono>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "base/assert.h"
@@ -26,6 +28,17 @@ std::string path_below_owner(const Inode& directory, const Inode*& owner) {
 }
 
 }  // namespace
+
+bool ReadTries::again(const Error& error) {
+  constexpr int kTriesAtOnce = 3;
+  // A block that was freed may hold something else already.
+  const bool may_be_replaced = error.code == Code::tree_absent || error.code == Code::node_absent ||
+                               error.code == Code::node_checksum ||
+                               error.code == Code::blob_checksum;
+  if (!may_be_replaced || ++failures_ >= kMostTries) return false;
+  if (failures_ > kTriesAtOnce) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return true;
+}
 
 Result<void> Topology::check_alive(const Inode& inode) const {
   for (const Inode* at = &inode; at != nullptr; at = at->parent) {

@@ -7,12 +7,10 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <string>
-#include <thread>
 
 #include "base/gate.h"
 #include "fs/inode.h"
@@ -42,6 +40,21 @@ inline Written contents_of(Inode& inode) { return {&inode, true}; }
 struct MutateOptions {
   bool exclusive = false;  ///< the attempt changes places
   bool essential = false;  ///< a removal: may use the space kept in reserve
+};
+
+/// Counts the failures of a read that looks its place up anew after each.  A tree that was made
+/// private anew, or removed, ends when the last clone that shares the old one goes; a read that is
+/// under way on it fails, and succeeds at the place as it is now.
+class ReadTries {
+ public:
+  /// True if it is worth another try: the failure is of that kind, and not the same for the
+  /// kMostTries-th time in a row, which is damage.  Waits a little if others have failed before.
+  bool again(const Error& error);
+  void made_progress() { failures_ = 0; }
+
+ private:
+  static constexpr int kMostTries = 20;
+  int failures_ = 0;
 };
 
 /// All methods from any thread unless they say which side of the gate they need.
@@ -85,16 +98,13 @@ class Topology {
   /// meanwhile.
   template <typename UnderGate, typename Look>
   auto read(const UnderGate& under_gate, const Look& look) -> decltype(look(*under_gate())) {
-    for (int attempt = 0;; ++attempt) {
+    ReadTries tries;
+    while (true) {
       uint64_t sequence = 0;
       auto place = locate(under_gate, sequence);
       if (!place) return std::unexpected<Error>(place.error());
       auto result = look(*place);
-      if (is_current(sequence) &&
-          (result || attempt >= kReadTries || !may_have_moved(result.error()))) {
-        return result;
-      }
-      if (attempt > 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (is_current(sequence) && (result || !tries.again(result.error()))) return result;
     }
   }
   template <typename UnderGate>
@@ -109,13 +119,7 @@ class Topology {
   Gate& gate() { return gate_; }
 
  private:
-  static constexpr int kReadTries = 20;
   static constexpr int kSharedTries = 4;
-  /// What a read may meet whose tree or blob was just removed or replaced.
-  static bool may_have_moved(const Error& error) {
-    return error.code == Code::tree_absent || error.code == Code::node_absent ||
-           error.code == Code::blob_checksum;
-  }
   enum class Outcome { done, again, exclusive };
   Result<Outcome> try_once(std::initializer_list<Written> writes, bool exclusive,
                            const MutateOptions& options, const Attempt& attempt);

@@ -455,5 +455,73 @@ TEST_F(Fs, ReadOnlyRefusesChangesAndStillShowsNumbers) {
   EXPECT_NE(c.stat("e/f").ino, c.stat("d/f").ino);
 }
 
+/// Trees end under their readers: a step of a read in so many fails.
+class EndingForest final : public MapForest {
+ public:
+  uint64_t one_in = 0;  ///< 0: none
+
+  Result<std::optional<Value>> get(const TreeRef& tree, std::string_view key) override {
+    if (ends()) return fail(Code::node_absent);
+    return MapForest::get(tree, key);
+  }
+  std::unique_ptr<Cursor> scan(const TreeRef& tree, std::string lo, std::string hi) override {
+    return std::make_unique<EndingCursor>(*this,
+                                          MapForest::scan(tree, std::move(lo), std::move(hi)));
+  }
+
+ private:
+  class EndingCursor final : public Cursor {
+   public:
+    EndingCursor(EndingForest& forest, std::unique_ptr<Cursor> cursor)
+        : forest_(forest), cursor_(std::move(cursor)) {}
+    Result<bool> next() override {
+      if (forest_.ends()) return fail(Code::node_absent);
+      return cursor_->next();
+    }
+    std::string_view key() const override { return cursor_->key(); }
+    const Value& value() const override { return cursor_->value(); }
+
+   private:
+    EndingForest& forest_;
+    std::unique_ptr<Cursor> cursor_;
+  };
+
+  bool ends() { return one_in != 0 && ++steps_ % one_in == 0; }
+  uint64_t steps_ = 0;
+};
+
+TEST(FsOnTreesThatEnd, ReadsGoOnInTheTreeThatIsThereNow) {
+  EndingForest forest;
+  FsClient c{forest};
+  ASSERT_EQ(c.make_and_mount(), 0);
+  ASSERT_EQ(c.mkdir("d"), 0);
+  const std::string data = pattern(3 * kChunkBytes, 1);
+  for (int i = 0; i < 200; ++i) ASSERT_EQ(c.create("d/f" + std::to_string(i)), 0);
+  ASSERT_EQ(c.write("d/f7", 0, data), 0);
+  ASSERT_EQ(c.remount(), 0);
+  forest.one_in = 10;
+  EXPECT_EQ(c.list("d").size(), 200u);
+  EXPECT_EQ(c.read("d/f7"), data);
+  forest.one_in = 3;
+  EXPECT_EQ(c.list("d").size(), 200u);
+}
+
+TEST(FsOnTreesThatEnd, WhatIsMissingForGoodIsDamage) {
+  EndingForest forest;
+  FsClient c{forest};
+  ASSERT_EQ(c.make_and_mount(), 0);
+  ASSERT_EQ(c.mkdir("d"), 0);
+  ASSERT_EQ(c.create("d/f"), 0);
+  const Result<Inode*> inode = c.get("d");
+  ASSERT_TRUE(inode);
+  forest.one_in = 1;
+  std::map<std::string, uint64_t> listed;
+  EXPECT_EQ(c.list_inode(**inode, listed), EIO);
+  EXPECT_FALSE(c.fs().lookup(**inode, "f"));
+  forest.one_in = 0;
+  EXPECT_EQ(c.list_inode(**inode, listed), 0);
+  c.put(*inode);
+}
+
 }  // namespace
 }  // namespace caw

@@ -3,8 +3,12 @@
 //   CAW_MASK which kinds of steps (bits, see step())   CAW_THREADS how many (default 4)
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cerrno>
 #include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "model/fs_harness.h"
 #ifdef CAW_WITHOUT_ENGINE
@@ -206,6 +210,97 @@ TEST(FsThreads, Engine) {
     options.background = true;
     FsVolumeBed bed(options);
     run_threads(bed.forest(), seed, env_number("CAW_OPS", 1500));
+    EXPECT_EQ(bed.check(), "") << "seed " << seed;
+  }
+}
+
+/// "p/c" owns a tree, which clones of "p" share until somebody writes to it: then it is made
+/// private anew, and the old one ends with the last clone.  Listings that are under way go on.
+class ClonesComeAndGo {
+ public:
+  explicit ClonesComeAndGo(Forest& forest) : client_(forest) {}
+
+  void prepare() {
+    ASSERT_EQ(client_.make_and_mount(), 0);
+    ASSERT_EQ(client_.mkdir("base"), 0);
+    ASSERT_EQ(client_.mkdir("p"), 0);
+    for (int i = 0; i < 150; ++i) {
+      const std::string name = "f" + std::to_string(i);
+      names_.insert(name);
+      ASSERT_EQ(client_.create("base/" + name), 0);
+      ASSERT_EQ(client_.write("base/" + name, 0, "data of " + name), 0);
+    }
+    ASSERT_EQ(client_.clone("base", "p/c"), 0);
+  }
+
+  void run(uint64_t rounds) {
+    std::vector<std::jthread> readers;
+    for (const char* path : {"p/c", "q0/c", "q1/c"}) {
+      readers.emplace_back([this, path] {
+        while (!stop_) list(path);
+      });
+    }
+    {
+      std::vector<std::jthread> writers;
+      for (const char* name : {"q0", "q1"}) {
+        writers.emplace_back([this, name = std::string(name), rounds] {
+          for (uint64_t i = 0; i < rounds; ++i) make_and_remove(name, i);
+        });
+      }
+    }
+    stop_ = true;
+    readers.clear();
+    EXPECT_GT(listed_, 0u);
+  }
+
+ private:
+  void make_and_remove(const std::string& name, uint64_t round) {
+    const std::string file = "/c/f" + std::to_string(round % names_.size());
+    EXPECT_EQ(client_.clone("p", name), 0);
+    EXPECT_EQ(client_.write("p" + file, 0, "DATA"), 0);
+    EXPECT_EQ(client_.write(name + file, 0, "DAta"), 0);
+    EXPECT_EQ(client_.remove_tree(name), 0);
+  }
+  void list(const std::string& path) {
+    const Result<Inode*> inode = client_.get(path);
+    if (!inode) {
+      EXPECT_EQ(inode.error().as_errno(), ENOENT) << path << ": " << inode.error().to_string();
+      return;
+    }
+    std::set<std::string> seen;
+    const auto take = [&](const DirectoryEntry& entry, const Entry& found) {
+      EXPECT_TRUE(seen.insert(std::string(entry.name)).second) << entry.name;
+      client_.put(found.inode);
+      return true;
+    };
+    const Result<void> done = client_.fs().readdirplus(**inode, 2, take);
+    EXPECT_TRUE(done) << path << ": " << done.error().to_string();
+    if (path == "p/c") {
+      EXPECT_EQ(seen, names_);
+    }
+    client_.put(*inode);
+    ++listed_;
+  }
+
+  FsClient client_;
+  std::set<std::string> names_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> listed_{0};
+};
+
+TEST(FsThreads, ListingsGoOnWhileClonesComeAndGo) {
+  const uint64_t first = env_number("CAW_SEED", 1);
+  for (uint64_t seed = first; seed < first + env_number("CAW_SEEDS", 3); ++seed) {
+    VolumeBedOptions options;
+    options.shape = tiny_shape(seed);
+    options.blocks = 65536;
+    options.background = true;
+    FsVolumeBed bed(options);
+    {
+      ClonesComeAndGo test(bed.forest());
+      test.prepare();
+      test.run(env_number("CAW_OPS", 1500) / 75);
+    }
     EXPECT_EQ(bed.check(), "") << "seed " << seed;
   }
 }
