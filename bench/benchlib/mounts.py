@@ -1,6 +1,7 @@
 """File systems under test: cawfs and its peers, each on an image file, behind one interface."""
 
 import ctypes
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import time
 from . import ioctl
 
 SKIPPED = 77   # exit code that ctest reads as "skipped"
+claimed = set()
 
 
 def run(command, **options):
@@ -373,9 +375,22 @@ def scaled(number, scale, least=1):
     return max(least, int(number * scale))
 
 
+def claim(directory):
+    """Keeps other runs out of `directory` until this process ends: each begins by taking away the
+    mounts and images it finds there."""
+    fd = os.open(os.path.join(directory, ".claimed"), os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run uses {directory}; choose another with --dir")
+
+
 def subject(args, size=None, **options):
     """The file system the arguments name."""
     os.makedirs(args.dir, exist_ok=True)
+    if args.dir not in claimed:
+        claim(args.dir)
+        claimed.add(args.dir)
     if not args.caw:
         return PlainDirectory(args.dir)
     if not os.path.exists("/dev/fuse") or not os.access("/dev/fuse", os.R_OK | os.W_OK):

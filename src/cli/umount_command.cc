@@ -11,9 +11,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <climits>
+#include <condition_variable>
 #include <cstdlib>
+#include <fstream>
+#include <mutex>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "cli/client_options.h"
 #include "cli/commands.h"
@@ -103,12 +109,70 @@ bool still_mounted(const std::string& device_number) {
   return false;
 }
 
-void wait_for_end(const Descriptor& process, const char* path) {
-  constexpr int kPatienceMs = 10'000;
+/// Says what the command waits for when that takes long; each step of it may, without end.
+class Patience {
+ public:
+  /// `device_number` names the kernel's connection with the server.
+  Patience(std::string path, const std::string& device_number)
+      : path_(std::move(path)),
+        connection_("/sys/fs/fuse/connections/" +
+                    device_number.substr(device_number.find(':') + 1)),
+        thread_([this] { run(); }) {}
+  ~Patience() {
+    waits_for("");
+    thread_.join();
+  }
+  Patience(const Patience&) = delete;
+  Patience& operator=(const Patience&) = delete;
+
+  /// Empty: nothing any more.
+  void waits_for(std::string what) {
+    {
+      const std::scoped_lock lock(mutex_);
+      what_ = std::move(what);
+      ++steps_;
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  static constexpr std::chrono::seconds kPatience{8};
+
+  void run() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return steps_ != 0; });
+    while (!what_.empty()) {
+      const unsigned step = steps_;
+      const auto is_next = [&] { return steps_ != step; };
+      if (!changed_.wait_for(lock, kPatience, is_next)) {
+        complain("umount", path_, "still waiting for " + what_, state());
+        changed_.wait(lock, is_next);
+      }
+    }
+  }
+  /// What the kernel says about it; nothing where it does not tell (no fusectl), or once it has let
+  /// go of the volume.
+  std::string state() const {
+    std::ifstream file(connection_ + "/waiting");
+    std::string requests;
+    if (!(file >> requests)) return {};
+    return "requests not answered yet: " + requests + "; writing to " + connection_ +
+           "/abort gives them up";
+  }
+
+  const std::string path_;
+  const std::string connection_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string what_;
+  unsigned steps_ = 0;
+  std::thread thread_;  ///< last: it uses the members above
+};
+
+void wait_for_end(const Descriptor& process) {
   pollfd wanted{process.get(), POLLIN, 0};
-  int result = poll(&wanted, 1, kPatienceMs);
-  if (result == 0) complain("umount", path, "still writing to the image", "waiting for its end");
-  while (result == 0 || (result < 0 && errno == EINTR)) result = poll(&wanted, 1, kPatienceMs);
+  while (poll(&wanted, 1, -1) < 0 && errno == EINTR) {
+  }
 }
 
 /// For a server that cannot be asked (another user's): until nobody has the image locked for
@@ -137,9 +201,12 @@ int run_umount(Arguments arguments) {
     return complain("umount", path, "no cawfs volume is mounted there", "check the name");
   }
 
+  Patience patience(path, mounted->device_number);
   Descriptor process;
+  patience.waits_for("an answer of the server");
   if (Descriptor fd = open_for_control(directory, O_DIRECTORY)) {
     process = open_server(fd.get());
+    patience.waits_for("the server to write what it has");
     const int error = request(fd.get(), CAW_IOC_SYNC, nullptr);
     if (error != 0 && error != EROFS) {
       exit_code = complain("umount", path, "not all could be written (" + errno_text(error) + ")",
@@ -149,6 +216,7 @@ int run_umount(Arguments arguments) {
     complain("umount", path, "its server had ended", "what was not synced before is lost");
   }
 
+  patience.waits_for("the kernel to unmount it");
   if (const int error = unmount(directory); error != 0) {
     if (error == EBUSY) {
       return complain("umount", path, "in use",
@@ -158,8 +226,9 @@ int run_umount(Arguments arguments) {
   }
   // Mounted in a second place too (mount --bind): it goes on there.
   if (still_mounted(mounted->device_number)) return exit_code;
+  patience.waits_for("the server to end");
   if (process) {
-    wait_for_end(process, path);
+    wait_for_end(process);
   } else {
     wait_for_lock(mounted->source);
   }

@@ -11,6 +11,15 @@ import bed
 from bed import fill, manifest, ok, read, write
 
 
+def all_stopped(pid):
+    """Every thread of a process that was sent SIGSTOP."""
+    states = set()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as file:
+            states.add(file.read().rsplit(")", 1)[1].split()[0])
+    return states == {"T"}
+
+
 class Remounting(bed.MountedTest):
     def test_everything_is_there_again(self):
         fill(self.path("tree"), files=400)
@@ -39,6 +48,27 @@ class Remounting(bed.MountedTest):
             self.bed.umount()
             self.assertTrue(self.bed.info(self.bed.image)["unmounted_in_order"])
             self.bed.mount()
+
+    def test_umount_says_what_it_waits_for(self):
+        pid = self.bed.info()["pid"]
+        told = os.path.ismount("/sys/fs/fuse/connections")
+        os.kill(pid, signal_module.SIGSTOP)
+        try:
+            while not all_stopped(pid):
+                time.sleep(0.01)
+            umount = subprocess.Popen([bed.CAW, "umount", self.bed.dir], stderr=subprocess.PIPE,
+                                      text=True)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                umount.wait(10)
+        finally:
+            os.kill(pid, signal_module.SIGCONT)
+        said = umount.communicate(timeout=60)[1]
+        self.assertEqual(umount.returncode, 0, said)
+        self.assertIn("still waiting for an answer of the server", said)
+        if told:
+            self.assertIn("requests not answered yet: 1", said)
+        self.assertEqual(len(said.splitlines()), 1)
+        self.bed.check()
 
     def test_ends_on_a_signal(self):
         write(self.path("file"), b"x")
