@@ -50,11 +50,16 @@ std::string fuse_sentence(const MountRequest& request, const Error& error) {
 }
 
 /// What one thread allocates another frees.  With an arena for each thread, as glibc has it, memory
-/// that is free in one is no use to the others, and there came to be as much free as in use.
+/// that is free in one is no use to the others: there came to be as much free as in use.  Fewer
+/// arenas would give large pieces back at once and fault them in again for each node and blob.
 void share_memory_among_threads() {
-#ifdef M_ARENA_MAX
+#ifdef __GLIBC__
   constexpr int kArenas = 2;
+  constexpr int kLargeBytes = 4 * 1024 * 1024;
+  constexpr int kKeptBytes = 64 * 1024 * 1024;
   mallopt(M_ARENA_MAX, kArenas);
+  mallopt(M_MMAP_THRESHOLD, kLargeBytes);
+  mallopt(M_TRIM_THRESHOLD, kKeptBytes);
 #endif
 }
 
