@@ -35,6 +35,8 @@
   X(message_malformed,   211, EIO,       "damaged record")                                     \
   X(interior_malformed,  212, EIO,       "damaged interior node")                              \
   X(value_too_large,     213, EFBIG,     "a value is too large")                               \
+  X(log_frame,           214, EIO,       "a damaged piece of the log")                         \
+  X(log_malformed,       215, EIO,       "a damaged record in the log")                        \
   /* space */                                                                                  \
   X(no_space,            300, ENOSPC,    "the volume is full")                                 \
   X(bitmap_damaged,      301, EIO,       "damaged allocation bitmap")                          \
@@ -54,6 +56,7 @@
   X(node_superseded,     601, EAGAIN,    "the node changed meanwhile")                         \
   /* volume */                                                                                 \
   X(tree_not_private,    700, EAGAIN,    "the tree became shared meanwhile")                   \
+  X(log_full,            702, EAGAIN,    "the log is full until the next checkpoint")          \
   X(tree_absent,         701, EIO,       "a tree that a record names does not exist")          \
   /* fs */                                                                                     \
   X(not_found,           800, ENOENT,    "no such file or directory")                          \

@@ -14,7 +14,7 @@ namespace {
 ///   off size field
 ///     0    8 magic            "CAWFSVOL"
 ///     8    8 checksum         XXH3-64 of bytes [16, 4096)
-///    16    4 version          1
+///    16    4 version          2
 ///    20    4 block_bytes      4096
 ///    24    8 features         bits a reader must know; none so far
 ///    32   16 uuid
@@ -34,7 +34,9 @@ namespace {
 ///   272    8 used_blocks
 ///   280  256 region_table_slots  one bit per region-table block
 ///   536    8 region_table_hash
-///   544 3552 reserved         zero on write, checked on read
+///   544    8 log_position     of the first frame not contained
+///   552  128 log_segments     8 x (u64 first block, u64 blocks)
+///   680 3416 reserved         zero on write, checked on read
 struct Layout {
   char magic[8];
   uint64_t checksum;
@@ -58,11 +60,13 @@ struct Layout {
   uint64_t used_blocks;
   uint64_t region_table_slots[32];
   uint64_t region_table_hash;
-  uint8_t reserved1[3552];
+  uint64_t log_position;
+  uint64_t log_segments[kLogSegments][2];
+  uint8_t reserved1[3416];
 };
 static_assert(sizeof(Layout) == kBlockSize && std::has_unique_object_representations_v<Layout>);
 static_assert(offsetof(Layout, counters) == 136 && offsetof(Layout, system_tree) == 224 &&
-              offsetof(Layout, region_table_hash) == 536);
+              offsetof(Layout, region_table_hash) == 536 && offsetof(Layout, log_position) == 544);
 
 constexpr char kMagic[8] = {'C', 'A', 'W', 'F', 'S', 'V', 'O', 'L'};
 constexpr size_t kChecksumFrom = 16;
@@ -100,6 +104,22 @@ bool label_is_padded(const char (&label)[kMaxLabelBytes]) {
   return std::all_of(end, std::end(label), [](char byte) { return byte == '\0'; });
 }
 
+/// Each within the volume, behind the superblocks; all that are not there come last.
+bool log_is_valid(const Layout& in) {
+  bool ended = false;
+  for (const auto& [first, blocks] : in.log_segments) {
+    if (blocks == 0) {
+      ended = true;
+      if (first != 0) return false;
+      continue;
+    }
+    const bool within = first >= 2 && first < in.block_count &&
+                        blocks <= kMaxLogSegmentBlocks && blocks <= in.block_count - first;
+    if (ended || !within) return false;
+  }
+  return true;
+}
+
 bool fields_are_valid(const Layout& in) {
   const auto zero = [](uint8_t byte) { return byte == 0; };
   const bool meta_root_valid = in.meta_root_addr < in.block_count;
@@ -107,7 +127,7 @@ bool fields_are_valid(const Layout& in) {
          in.block_count >= kMinVolumeBlocks && in.block_count <= kMostBlocks && meta_root_valid &&
          in.meta_height <= kMaxMetaHeight &&
          in.compression <= static_cast<uint8_t>(Compression::zstd) && (in.flags & ~kClean) == 0 &&
-         in.used_blocks <= in.block_count && shape_is_valid(load_shape(in.shape)) &&
+         in.used_blocks <= in.block_count && log_is_valid(in) && shape_is_valid(load_shape(in.shape)) &&
          std::all_of(std::begin(in.reserved0), std::end(in.reserved0), zero) &&
          std::all_of(std::begin(in.reserved1), std::end(in.reserved1), zero);
 }
@@ -153,6 +173,11 @@ AlignedBuffer encode_superblock(const Superblock& superblock) {
   std::copy(superblock.region_table_slots.begin(), superblock.region_table_slots.end(),
             out.region_table_slots);
   out.region_table_hash = superblock.region_table_hash;
+  out.log_position = superblock.log_position;
+  for (size_t i = 0; i < kLogSegments; ++i) {
+    out.log_segments[i][0] = raw(superblock.log_segments[i].first);
+    out.log_segments[i][1] = superblock.log_segments[i].blocks;
+  }
 
   AlignedBuffer block(kBlockSize);
   std::memcpy(block.data(), &out, sizeof(out));
@@ -195,6 +220,10 @@ Result<Superblock> decode_superblock(std::string_view block) {
   std::copy(std::begin(in.region_table_slots), std::end(in.region_table_slots),
             out.region_table_slots.begin());
   out.region_table_hash = in.region_table_hash;
+  out.log_position = in.log_position;
+  for (size_t i = 0; i < kLogSegments; ++i) {
+    out.log_segments[i] = {BlockAddr{in.log_segments[i][0]}, in.log_segments[i][1]};
+  }
   return out;
 }
 

@@ -13,7 +13,7 @@
 
 namespace caw {
 
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr uint64_t kMinVolumeBlocks = 4096;          ///< 16 MiB
 inline constexpr uint64_t kRegionBlocks = 32768;            ///< 128 MiB; one bitmap block each
 
@@ -27,6 +27,15 @@ struct PageRef {
   explicit operator bool() const { return addr != kNoBlock; }
   friend bool operator==(const PageRef&, const PageRef&) = default;
 };
+
+/// A piece of the ring that the log is written to.
+struct LogSegment {
+  BlockAddr first = kNoBlock;
+  uint64_t blocks = 0;                  ///< 0: not there
+  friend bool operator==(const LogSegment&, const LogSegment&) = default;
+};
+inline constexpr size_t kLogSegments = 8;
+inline constexpr uint64_t kMaxLogSegmentBlocks = 4096;
 
 /// Shape of the trees; fixed when the volume is made; see shape_is_valid().
 struct TreeShape {
@@ -70,6 +79,8 @@ struct Superblock {
   bool clean = false;                   ///< unmounted in order
   std::array<uint64_t, 32> region_table_slots{};  ///< which slot of each region-table block is current
   uint64_t region_table_hash = 0;
+  uint64_t log_position = 0;            ///< of the first frame that this checkpoint does not hold
+  std::array<LogSegment, kLogSegments> log_segments{};  ///< those that are there come first
   friend bool operator==(const Superblock&, const Superblock&) = default;
 };
 

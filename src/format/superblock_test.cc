@@ -26,6 +26,9 @@ Superblock sample() {
   out.region_table_slots[0] = 1;
   out.region_table_slots[31] = 0x8000000000000000;
   out.region_table_hash = 0x1122334455667788;
+  out.log_position = 0x0706;
+  out.log_segments[0] = {BlockAddr{0x100}, 0x1000};
+  out.log_segments[1] = {BlockAddr{0x1ff0}, 0x10};
   return out;
 }
 
@@ -54,7 +57,7 @@ TEST(Superblock, GoldenBytes) {
   using std::string_view_literals::operator""sv;
   EXPECT_EQ(bytes.substr(0, 8), "CAWFSVOL");
   EXPECT_EQ(load_fixed<uint64_t>(bytes.data() + 8), checksum64(bytes.substr(16)));
-  EXPECT_EQ(bytes.substr(16, 16), "\x01\0\0\0\0\x10\0\0\0\0\0\0\0\0\0\0"sv);
+  EXPECT_EQ(bytes.substr(16, 16), "\x02\0\0\0\0\x10\0\0\0\0\0\0\0\0\0\0"sv);
   EXPECT_EQ(bytes.substr(32, 4), "\xa0\xa1\xa2\xa3");
   EXPECT_EQ(bytes.substr(48, 8), "label\0\0\0"sv);
   EXPECT_EQ(bytes.substr(112, 24), "\0\x20\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0"sv);
@@ -67,6 +70,8 @@ TEST(Superblock, GoldenBytes) {
   EXPECT_EQ(bytes.substr(272, 8), "\x64\0\0\0\0\0\0\0"sv);
   EXPECT_EQ(bytes.substr(280, 8), "\x01\0\0\0\0\0\0\0"sv);
   EXPECT_EQ(bytes.substr(528, 16), "\0\0\0\0\0\0\0\x80\x88\x77\x66\x55\x44\x33\x22\x11"sv);
+  EXPECT_EQ(bytes.substr(544, 24), "\x06\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x10\0\0\0\0\0\0"sv);
+  EXPECT_EQ(bytes.substr(568, 16), "\xf0\x1f\0\0\0\0\0\0\x10\0\0\0\0\0\0\0"sv);
   EXPECT_EQ(checksum64(bytes), 0x882878ff40ba1552U);
 }
 
@@ -89,8 +94,8 @@ TEST(Superblock, FieldsAreChecked) {
     reseal(bytes);
     return decode_error(bytes);
   };
-  EXPECT_EQ(with(16, uint32_t{2}), Code::format_version);
-  EXPECT_EQ(with(16, uint32_t{0}), Code::format_version);
+  EXPECT_EQ(with(16, uint32_t{1}), Code::format_version);
+  EXPECT_EQ(with(16, uint32_t{3}), Code::format_version);
   EXPECT_EQ(with(24, uint64_t{1}), Code::format_version) << "unknown feature";
   constexpr Code kBad = Code::superblock_damaged;
   EXPECT_EQ(with(20, uint32_t{512}), kBad) << "block size";
@@ -103,7 +108,12 @@ TEST(Superblock, FieldsAreChecked) {
   EXPECT_EQ(with(218, uint8_t{2}), kBad) << "flags";
   EXPECT_EQ(with(219, uint8_t{1}), kBad) << "reserved";
   EXPECT_EQ(with(272, uint64_t{8193}), kBad) << "used";
-  EXPECT_EQ(with(544, uint8_t{1}), kBad) << "reserved";
+  EXPECT_EQ(with(552, uint64_t{1}), kBad) << "log over a superblock";
+  EXPECT_EQ(with(560, uint64_t{0}), kBad) << "log segment without blocks";
+  EXPECT_EQ(with(560, uint64_t{4097}), kBad) << "log segment too large";
+  EXPECT_EQ(with(576, uint64_t{0x11}), kBad) << "log past the end";
+  EXPECT_EQ(with(600, uint64_t{1}), kBad) << "log segment without a place";
+  EXPECT_EQ(with(680, uint8_t{1}), kBad) << "reserved";
   EXPECT_EQ(with(4095, uint8_t{1}), kBad) << "reserved";
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(with(232 + i * 4, 0xffffffffU), kBad) << i;
 }

@@ -1,0 +1,200 @@
+#include "log/log.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "format/log_record.h"
+
+namespace caw {
+namespace {
+
+/// A ring more than half full asks for a checkpoint.
+constexpr uint64_t kFillingNum = 1, kFillingDen = 2;
+
+}  // namespace
+
+Log::Log(BlockDevice& device, LogRing ring, const Uuid& uuid, uint64_t position, Seq next_seq)
+    : device_(device),
+      ring_(std::move(ring)),
+      uuid_(uuid),
+      next_seq_(next_seq),
+      head_(position),
+      tail_(position),
+      flushed_(position),
+      durable_(next_seq) {}
+
+Seq Log::next_seq() const {
+  const std::scoped_lock lock(mutex_);
+  return next_seq_;
+}
+
+Seq Log::append(std::string record) {
+  const std::scoped_lock lock(mutex_);
+  const Seq seq = next_seq_++;
+  if (ring_.blocks() == 0) return seq;
+  set_record_seq(record, seq);
+  pending_ += record;
+  return seq;
+}
+
+void Log::seal_pending() {
+  if (pending_.empty()) return;
+  chunk_bytes_ += pending_.size();
+  chunks_.push_back({std::exchange(pending_, {}), false});
+}
+
+/// Lays the chunks out in frames.  False: there is no room.
+bool Log::plan(Writing& writing) const {
+  uint64_t position = tail_;
+  for (const Chunk& chunk : writing.chunks) {
+    std::string_view rest(chunk.bytes);
+    while (!rest.empty()) {
+      const uint64_t room = std::min(ring_.at(position).blocks, kMaxFrameBlocks);
+      const uint64_t bytes = std::min<uint64_t>(rest.size(), frame_capacity(room));
+      writing.frames.push_back({position, rest.substr(0, bytes)});
+      rest.remove_prefix(bytes);
+      position += frame_blocks(bytes);
+    }
+    if (chunk.ends_at_cut) writing.cut = position;
+  }
+  writing.end = position;
+  return position - head_ <= ring_.blocks();
+}
+
+Result<void> Log::write_frames(const Writing& writing) {
+  std::vector<AlignedBuffer> buffers;
+  std::vector<WriteRequest> requests;
+  for (const Frame& frame : writing.frames) {
+    const FrameInfo info{.uuid = uuid_, .position = frame.position, .flushed = writing.flushed};
+    buffers.push_back(encode_frame(info, frame.records));
+    requests.push_back({ring_.at(frame.position).addr, buffers.back().span()});
+  }
+  if (requests.size() == 1) return device_.write(requests.front().first, requests.front().data);
+  if (!requests.empty()) return device_.write_batch(requests);
+  return {};
+}
+
+/// As the only writer, writes all there is.  Requires: no write under way.
+Result<void> Log::write(std::unique_lock<std::mutex>& lock, bool flush) {
+  if (failed_) return std::unexpected<Error>(*failed_);
+  if (ring_.blocks() == 0 || hole_) return fail(Code::log_full, 0, "Log");
+  seal_pending();
+  Writing writing;
+  writing.chunks.swap(chunks_);
+  if (!plan(writing)) {
+    chunks_.swap(writing.chunks);
+    return fail(Code::log_full, 0, "Log");
+  }
+  if (writing.cut) cut_position_ = writing.cut;
+  chunk_bytes_ = 0;
+  figures_.frames += writing.frames.size();
+  figures_.written_bytes += (writing.end - tail_) * kBlockSize;
+  tail_ = writing.end;
+  writing.flushed = flushed_;
+  writing.through = next_seq_;
+  writing_ = true;
+  lock.unlock();
+  Result<void> result = write_frames(writing);
+  if (result && flush) result = device_.flush();
+  lock.lock();
+  writing_ = false;
+  if (!result) {
+    failed_ = result.error();
+  } else if (flush) {
+    flushed_ = writing.end;
+    durable_ = std::max(durable_, writing.through);
+    ++figures_.flushes;
+  }
+  written_.notify_all();
+  return result;
+}
+
+Result<void> Log::commit(Seq before) {
+  std::unique_lock lock(mutex_);
+  while (durable_ < before) {
+    if (failed_) return std::unexpected<Error>(*failed_);
+    if (writing_) {
+      written_.wait(lock);
+    } else {
+      CAW_TRY(write(lock, /*flush=*/true));
+    }
+  }
+  return {};
+}
+
+Result<void> Log::write_behind() {
+  std::unique_lock lock(mutex_);
+  if (writing_) return {};
+  const Result<void> written = write(lock, /*flush=*/false);
+  if (!written && written.error().code == Code::log_full) return {};
+  return written;
+}
+
+Seq Log::cut() {
+  const std::scoped_lock lock(mutex_);
+  seal_pending();
+  cut_position_.reset();
+  for (Chunk& chunk : chunks_) chunk.ends_at_cut = false;  // of a checkpoint that failed
+  if (chunks_.empty()) {
+    cut_position_ = tail_;
+  } else {
+    chunks_.back().ends_at_cut = true;
+  }
+  return next_seq_;
+}
+
+Result<uint64_t> Log::position_after_cut() {
+  std::unique_lock lock(mutex_);
+  while (!cut_position_) {
+    if (failed_) return std::unexpected<Error>(*failed_);
+    if (writing_) {
+      written_.wait(lock);
+      continue;
+    }
+    const Result<void> written = write(lock, /*flush=*/false);
+    if (written || cut_position_) continue;
+    if (written.error().code != Code::log_full) return std::unexpected<Error>(written.error());
+    // The checkpoint holds them.  Should it fail, nothing after them may be written.
+    hole_ = true;
+    const auto last = std::ranges::find_if(chunks_, &Chunk::ends_at_cut);
+    for (auto chunk = chunks_.begin(); chunk <= last; ++chunk) chunk_bytes_ -= chunk->bytes.size();
+    chunks_.erase(chunks_.begin(), last + 1);
+    cut_position_ = tail_;
+  }
+  return *cut_position_;
+}
+
+void Log::trim(uint64_t position, Seq seq) {
+  const std::scoped_lock lock(mutex_);
+  head_ = position;
+  durable_ = std::max(durable_, seq);
+  hole_ = false;
+  written_.notify_all();
+}
+
+void Log::hold_until_trim() {
+  const std::scoped_lock lock(mutex_);
+  hole_ = true;
+}
+
+bool Log::is_filling() const {
+  const std::scoped_lock lock(mutex_);
+  const uint64_t waiting = blocks_for(pending_.size() + chunk_bytes_);
+  return (tail_ - head_ + waiting) * kFillingDen > ring_.blocks() * kFillingNum;
+}
+
+uint64_t Log::pending_bytes() const {
+  const std::scoped_lock lock(mutex_);
+  return pending_.size() + chunk_bytes_;
+}
+
+LogFigures Log::figures() const {
+  const std::scoped_lock lock(mutex_);
+  LogFigures out = figures_;
+  out.capacity_bytes = ring_.blocks() * kBlockSize;
+  out.used_bytes = (tail_ - head_) * kBlockSize;
+  out.pending_bytes = pending_.size() + chunk_bytes_;
+  return out;
+}
+
+}  // namespace caw
