@@ -301,6 +301,10 @@ void Checker::check_rows() {
   for (uint64_t region = 0; region < layout_.regions; ++region) {
     used_.mark(region * kRegionBlocks, layout_.fixed_blocks(region));
   }
+  for (size_t i = 0; i < kLogSegments; ++i) {
+    const LogSegment& segment = superblock_.log_segments[i];
+    if (segment.blocks != 0) use_blocks(segment.first, segment.blocks, "log segment", i);
+  }
   for (const BlockAddr page : table_.pages) use_blocks(page, 1, "node-table page", raw(page));
   const uint64_t next_id = superblock_.counters[static_cast<size_t>(Counter::node_id)];
   for (const NodeRow& row : table_.nodes) {

@@ -10,11 +10,10 @@ enum class Item : uint8_t {
   clone = 1,
   prefix = 2,
   new_tree = 3,
-  new_blob = 4,
-  put = 5,
-  erase = 6,
-  patch = 7,
-  range_erase = 8,
+  put = 4,
+  erase = 5,
+  patch = 6,
+  range_erase = 7,
 };
 
 std::unexpected<Error> malformed(const char* where) { return fail(Code::log_malformed, 0, where); }
@@ -47,7 +46,7 @@ Result<NodeId> parse_tree(Reader& reader) {
 }
 
 Result<void> parse_clone(Reader& reader, LogRecord& out) {
-  const bool first = out.new_trees.empty() && out.new_blobs.empty() && out.ops.empty();
+  const bool first = out.new_trees.empty() && out.ops.empty();
   if (!first || out.clone_source != kNoNode) return malformed("clone");
   out.clone_source = CAW_TRY(parse_tree(reader));
   out.clone_id = CAW_TRY(parse_tree(reader));
@@ -100,9 +99,6 @@ Result<void> parse_item(Reader& reader, LogRecord& out) {
     case Item::new_tree:
       out.new_trees.push_back(CAW_TRY(parse_tree(reader)));
       return {};
-    case Item::new_blob:
-      out.new_blobs.push_back(CAW_TRY(parse_blob_ref(reader)));
-      return {};
     case Item::put:
     case Item::erase:
     case Item::patch:
@@ -132,11 +128,6 @@ void LogRecordBuilder::add_clone_prefix(std::string_view from, std::string_view 
 void LogRecordBuilder::add_new_tree(NodeId id) {
   put_item(out_, Item::new_tree);
   put_varint(out_, raw(id));
-}
-
-void LogRecordBuilder::add_new_blob(const BlobRef& blob) {
-  put_item(out_, Item::new_blob);
-  encode_blob_ref(out_, blob);
 }
 
 void LogRecordBuilder::add_message(NodeId tree, std::string_view key, const Message& message) {

@@ -26,7 +26,6 @@ class LogRecordBuilder {
   void add_clone(NodeId source, NodeId id);
   void add_clone_prefix(std::string_view from, std::string_view to);
   void add_new_tree(NodeId id);
-  void add_new_blob(const BlobRef& blob);
   void add_message(NodeId tree, std::string_view key, const Message& message);
   void add_range_erase(NodeId tree, std::string_view lo, std::string_view hi, uint64_t dead_bytes);
   /// The record, still without its number (set_record_seq).
@@ -51,7 +50,6 @@ struct LogRecord {
   NodeId clone_id = kNoNode;
   std::vector<std::pair<std::string, std::string>> clone_prefixes;
   std::vector<NodeId> new_trees;
-  std::vector<BlobRef> new_blobs;
   std::vector<Op> ops;
 };
 

@@ -19,7 +19,6 @@ std::string sample_record() {
   builder.add_clone(NodeId{300}, NodeId{301});
   builder.add_clone_prefix("\2ab", "\2");
   builder.add_new_tree(NodeId{5});
-  builder.add_new_blob({BlockAddr{9}, 100, 200, 0x1122334455667788, Compression::lz4});
   builder.add_message(NodeId{6}, "k", Message::put(inline_value("xyz", NodeId{301})));
   builder.add_message(NodeId{6}, "k", Message::erase(77));
   builder.add_message(NodeId{6}, "m", Message::make_patch(write_patch(3, "pp")));
@@ -44,7 +43,7 @@ TEST(LogRecord, GoldenBytes) {
             "\x02\x02\x02"
             "a\x01\x02"
             "\x03\x05"
-            "\x08\x06\x01"
+            "\x07\x06\x01"
             "a\x01"
             "b\x04"s);
 }
@@ -61,8 +60,6 @@ TEST(LogRecord, ComesBack) {
   ASSERT_EQ(record->clone_prefixes.size(), 1U);
   EXPECT_EQ(record->clone_prefixes[0].first, "\2ab");
   EXPECT_EQ(record->new_trees, std::vector<NodeId>{NodeId{5}});
-  ASSERT_EQ(record->new_blobs.size(), 1U);
-  EXPECT_EQ(record->new_blobs[0].checksum, 0x1122334455667788U);
   ASSERT_EQ(record->ops.size(), 4U);
   EXPECT_EQ(record->ops[0].message, Message::put(inline_value("xyz", NodeId{301})));
   EXPECT_EQ(record->ops[1].message, Message::erase(77));

@@ -46,6 +46,14 @@ void encode_pieces(std::string& out, const Pieces& pieces) {
   }
 }
 
+void encode_blob(std::string& out, const BlobRef& blob) {
+  put_varint(out, raw(blob.addr));
+  put_varint(out, blob.stored_bytes);
+  put_varint(out, blob.raw_bytes);
+  put_fixed(out, blob.checksum);
+  out.push_back(static_cast<char>(blob.compression));
+}
+
 void encode_value(std::string& out, const Value& value) {
   const bool whole = is_whole(value);
   uint8_t flags = 0;
@@ -54,7 +62,7 @@ void encode_value(std::string& out, const Value& value) {
   if (whole) flags |= kWhole;
   out.push_back(static_cast<char>(flags));
   if (value.tree != kNoNode) put_varint(out, raw(value.tree));
-  if (value.blob) encode_blob_ref(out, value.blob);
+  if (value.blob) encode_blob(out, value.blob);
   if (whole) {
     if (!value.pieces.empty()) out.append(value.pieces[0].bytes);
     return;
@@ -108,6 +116,22 @@ Result<uint32_t> parse_pieces(Reader& reader, uint32_t limit, Pieces* out) {
   return static_cast<uint32_t>(at);
 }
 
+Result<BlobRef> parse_blob(Reader& reader) {
+  bool ok = true;
+  BlobRef blob;
+  blob.addr = BlockAddr{reader.varint()};
+  blob.stored_bytes = bounded(reader, kMaxBlobBytes, &ok);
+  blob.raw_bytes = bounded(reader, kMaxBlobBytes, &ok);
+  blob.checksum = reader.fixed<uint64_t>();
+  const auto method = reader.fixed<uint8_t>();
+  if (method > static_cast<uint8_t>(Compression::zstd)) ok = false;
+  blob.compression = static_cast<Compression>(method);
+  if (blob.stored_bytes == 0 || blob.stored_bytes > blob.raw_bytes) ok = false;
+  if (blob.compression == Compression::none && blob.stored_bytes != blob.raw_bytes) ok = false;
+  if (!ok || !reader.ok() || !blob) return malformed("blob");
+  return blob;
+}
+
 /// Into `out` without pieces if `with_pieces` is false; checks the same either way.
 Result<void> parse_value(Reader& reader, Value* out, bool with_pieces) {
   const auto flags = reader.fixed<uint8_t>();
@@ -116,7 +140,7 @@ Result<void> parse_value(Reader& reader, Value* out, bool with_pieces) {
     out->tree = NodeId{reader.varint()};
     if (!reader.ok() || out->tree == kNoNode) return malformed("tree");
   }
-  if ((flags & kHasBlob) != 0) out->blob = CAW_TRY(parse_blob_ref(reader));
+  if ((flags & kHasBlob) != 0) out->blob = CAW_TRY(parse_blob(reader));
   if ((flags & kWhole) != 0) {
     if (out->blob) {
       out->blob_length = out->length = out->blob.raw_bytes;
@@ -202,30 +226,6 @@ size_t varint_bytes(uint64_t value) {
 }
 
 }  // namespace
-
-void encode_blob_ref(std::string& out, const BlobRef& blob) {
-  put_varint(out, raw(blob.addr));
-  put_varint(out, blob.stored_bytes);
-  put_varint(out, blob.raw_bytes);
-  put_fixed(out, blob.checksum);
-  out.push_back(static_cast<char>(blob.compression));
-}
-
-Result<BlobRef> parse_blob_ref(Reader& reader) {
-  bool ok = true;
-  BlobRef blob;
-  blob.addr = BlockAddr{reader.varint()};
-  blob.stored_bytes = bounded(reader, kMaxBlobBytes, &ok);
-  blob.raw_bytes = bounded(reader, kMaxBlobBytes, &ok);
-  blob.checksum = reader.fixed<uint64_t>();
-  const auto method = reader.fixed<uint8_t>();
-  if (method > static_cast<uint8_t>(Compression::zstd)) ok = false;
-  blob.compression = static_cast<Compression>(method);
-  if (blob.stored_bytes == 0 || blob.stored_bytes > blob.raw_bytes) ok = false;
-  if (blob.compression == Compression::none && blob.stored_bytes != blob.raw_bytes) ok = false;
-  if (!ok || !reader.ok() || !blob) return malformed("blob");
-  return blob;
-}
 
 void overlay(Pieces& pieces, uint32_t offset, std::string_view bytes) {
   if (bytes.empty()) return;

@@ -34,10 +34,6 @@ struct BlobRef {
   friend bool operator==(const BlobRef&, const BlobRef&) = default;
 };
 
-void encode_blob_ref(std::string& out, const BlobRef& blob);
-/// Fails: message_malformed.
-Result<BlobRef> parse_blob_ref(Reader& reader);
-
 inline constexpr uint32_t kMaxValueBytes = 1U << 20;   ///< Value::length never exceeds it
 inline constexpr uint32_t kMaxBlobBytes = 1U << 20;
 inline constexpr uint32_t kMaxKeyBytes = 4096;

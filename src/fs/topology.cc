@@ -73,7 +73,7 @@ Result<Spot> Topology::data(const Inode& file) const {
 
 const Inode& Topology::tree_owner(const Inode& inode) {
   const Inode* at = &inode;
-  while (!at->tree) at = at->parent;
+  while (!at->tree()) at = at->parent;
   return *at;
 }
 

@@ -21,7 +21,13 @@ Log::Log(BlockDevice& device, LogRing ring, const Uuid& uuid, uint64_t position,
       head_(position),
       tail_(position),
       flushed_(position),
-      durable_(next_seq) {}
+      durable_(next_seq),
+      checkpointed_(next_seq) {}
+
+Seq Log::checkpointed() const {
+  const std::scoped_lock lock(mutex_);
+  return checkpointed_;
+}
 
 Seq Log::next_seq() const {
   const std::scoped_lock lock(mutex_);
@@ -34,12 +40,12 @@ Seq Log::append(std::string record) {
   if (ring_.blocks() == 0) return seq;
   set_record_seq(record, seq);
   pending_ += record;
+  pending_bytes_ += record.size();
   return seq;
 }
 
 void Log::seal_pending() {
   if (pending_.empty()) return;
-  chunk_bytes_ += pending_.size();
   chunks_.push_back({std::exchange(pending_, {}), false});
 }
 
@@ -86,7 +92,7 @@ Result<void> Log::write(std::unique_lock<std::mutex>& lock, bool flush) {
     return fail(Code::log_full, 0, "Log");
   }
   if (writing.cut) cut_position_ = writing.cut;
-  chunk_bytes_ = 0;
+  pending_bytes_ = 0;
   figures_.frames += writing.frames.size();
   figures_.written_bytes += (writing.end - tail_) * kBlockSize;
   tail_ = writing.end;
@@ -157,7 +163,7 @@ Result<uint64_t> Log::position_after_cut() {
     // The checkpoint holds them.  Should it fail, nothing after them may be written.
     hole_ = true;
     const auto last = std::ranges::find_if(chunks_, &Chunk::ends_at_cut);
-    for (auto chunk = chunks_.begin(); chunk <= last; ++chunk) chunk_bytes_ -= chunk->bytes.size();
+    for (auto chunk = chunks_.begin(); chunk <= last; ++chunk) pending_bytes_ -= chunk->bytes.size();
     chunks_.erase(chunks_.begin(), last + 1);
     cut_position_ = tail_;
   }
@@ -168,6 +174,7 @@ void Log::trim(uint64_t position, Seq seq) {
   const std::scoped_lock lock(mutex_);
   head_ = position;
   durable_ = std::max(durable_, seq);
+  checkpointed_ = seq;
   hole_ = false;
   written_.notify_all();
 }
@@ -179,13 +186,8 @@ void Log::hold_until_trim() {
 
 bool Log::is_filling() const {
   const std::scoped_lock lock(mutex_);
-  const uint64_t waiting = blocks_for(pending_.size() + chunk_bytes_);
+  const uint64_t waiting = blocks_for(pending_bytes_);
   return (tail_ - head_ + waiting) * kFillingDen > ring_.blocks() * kFillingNum;
-}
-
-uint64_t Log::pending_bytes() const {
-  const std::scoped_lock lock(mutex_);
-  return pending_.size() + chunk_bytes_;
 }
 
 LogFigures Log::figures() const {
@@ -193,7 +195,7 @@ LogFigures Log::figures() const {
   LogFigures out = figures_;
   out.capacity_bytes = ring_.blocks() * kBlockSize;
   out.used_bytes = (tail_ - head_) * kBlockSize;
-  out.pending_bytes = pending_.size() + chunk_bytes_;
+  out.pending_bytes = pending_bytes_;
   return out;
 }
 

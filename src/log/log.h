@@ -13,6 +13,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -46,6 +47,8 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
+  /// First number that the last durable checkpoint does not hold.
+  Seq checkpointed() const;
   /// Number of the record that comes next.
   Seq next_seq() const;
   /// Takes a record from LogRecordBuilder and gives it its number.
@@ -69,7 +72,8 @@ class Log {
 
   /// Room is getting short: a checkpoint would be good.
   bool is_filling() const;
-  uint64_t pending_bytes() const;
+  /// Of records that are in memory only.
+  uint64_t pending_bytes() const { return pending_bytes_.load(std::memory_order_relaxed); }
   LogFigures figures() const;
 
  private:
@@ -104,11 +108,12 @@ class Log {
   Seq next_seq_;
   std::string pending_;       ///< records since the last chunk
   std::deque<Chunk> chunks_;  ///< older, not written
-  uint64_t chunk_bytes_ = 0;
   uint64_t head_;             ///< position of the oldest frame still needed
   uint64_t tail_;             ///< position of the next frame
   uint64_t flushed_;
   Seq durable_;               ///< first number that may not be on the medium
+  Seq checkpointed_;
+  std::atomic<uint64_t> pending_bytes_{0};  ///< changed under mutex_
   std::optional<uint64_t> cut_position_;
   bool writing_ = false;
   bool hole_ = false;         ///< records were dropped, or the medium's log is not ours yet

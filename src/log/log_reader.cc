@@ -68,7 +68,6 @@ Result<LogContents> read_log(BlockDevice& device, const LogRing& ring,
 }
 
 Result<bool> LogCursor::next() {
-  offset_ = size_ - rest_.size();
   const size_t bytes = log_record_bytes(rest_);
   if (bytes == 0) return false;
   record_ = CAW_TRY(decode_log_record(rest_.substr(0, bytes)));

@@ -33,13 +33,12 @@ class LogCursor {
   /// False: at the end, or what follows is not all there.  Fails: log_malformed.
   Result<bool> next();
   LogRecord& record() { return record_; }
-  /// Bytes of the log before the record.
-  size_t offset() const { return offset_; }
+  /// Bytes of the log up to the end of the record.
+  size_t end_offset() const { return size_ - rest_.size(); }
 
  private:
   std::string_view rest_;
   size_t size_;
-  size_t offset_ = 0;
   LogRecord record_;
 };
 

@@ -47,6 +47,19 @@ Result<BlockAddr> BitmapAllocator::reserve(uint64_t blocks, SpaceClass space_cla
   return addr_of(*spot);
 }
 
+Result<bool> BitmapAllocator::claim(Extent extent) {
+  if (!in_bounds(extent)) return fail(Code::bitmap_damaged, raw(extent.first), "claim");
+  const Spot spot = spot_of(raw(extent.first));
+  const auto blocks = static_cast<uint32_t>(extent.blocks);
+  Lock lock = enter();
+  while (regions_[spot.region].bits == nullptr) CAW_TRY(load(lock, spot.region));
+  if (count_set(regions_[spot.region].bits->used(), spot.first, blocks) != 0) return false;
+  raise_high_water(spot.region + 1);
+  mark_used(spot, blocks);
+  free_blocks_ -= extent.blocks;
+  return true;
+}
+
 BitmapAllocator::Lock BitmapAllocator::enter() const {
   waiting_.fetch_add(1, std::memory_order_relaxed);
   Lock lock(mutex_);

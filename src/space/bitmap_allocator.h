@@ -52,6 +52,7 @@ class BitmapAllocator final : public Allocator {
                                                        size_t max_loaded = kMaxLoaded);
 
   Result<BlockAddr> reserve(uint64_t blocks, SpaceClass space_class) override;
+  Result<bool> claim(Extent extent) override;
   void commit(Extent extent, Epoch epoch) override;
   void cancel(Extent extent) override;
   void free(Extent extent, Epoch epoch) override;

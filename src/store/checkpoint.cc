@@ -41,7 +41,7 @@ class CheckpointWriter {
   /// dropped and freed in this epoch, which holds in any later epoch too.
   Result<void> prepare();
   /// The table has changed; now make it durable.
-  Result<void> finish(Seq seq, bool clean);
+  Result<void> finish(Seq seq, bool clean, uint64_t log_position);
 
  private:
   struct Sealed {
@@ -276,11 +276,13 @@ Result<void> CheckpointWriter::list_blob_counts() {
   return {};
 }
 
-Result<void> CheckpointWriter::finish(Seq seq, bool clean) {
+Result<void> CheckpointWriter::finish(Seq seq, bool clean, uint64_t log_position) {
   Superblock next = store_.durable_;
   next.epoch = epoch_;
   next.next_seq = seq;
   next.clean = clean;
+  next.log_position = log_position;
+  next.log_segments = store_.log_segments_;
   next.meta_root = store_.meta_->root();
   next.meta_height = store_.meta_->height();
   for (size_t i = 0; i < kCounters; ++i) {
@@ -307,6 +309,28 @@ Result<void> CheckpointWriter::finish(Seq seq, bool clean) {
   return {};
 }
 
+Result<void> NodeStoreImpl::make_log(uint64_t blocks) {
+  CAW_TRY(check_writable());
+  if (log_segments_.front().blocks != 0) return {};
+  constexpr uint64_t kLeastBlocks = 16;
+  uint64_t piece = std::min(blocks, kMaxLogSegmentBlocks);
+  uint64_t left = blocks;
+  for (size_t i = 0; i < kLogSegments && left >= kLeastBlocks;) {
+    piece = std::min(piece, left);
+    const Result<BlockAddr> first = allocator_->reserve(piece, SpaceClass::ordinary);
+    if (!first) {
+      if (!is_want_of_space(first.error().code)) return std::unexpected<Error>(first.error());
+      piece /= 2;
+      if (piece < kLeastBlocks) break;
+      continue;
+    }
+    allocator_->commit(Extent{*first, piece}, open_epoch());
+    log_segments_[i++] = {*first, piece};
+    left -= piece;
+  }
+  return {};
+}
+
 /// What the sealing epoch held belongs to the open one from now on.
 void NodeStoreImpl::give_up_sealing(Epoch epoch) {
   images_.merge_into_next(epoch);
@@ -315,7 +339,7 @@ void NodeStoreImpl::give_up_sealing(Epoch epoch) {
   sealing_epoch_ = 0;
 }
 
-Result<void> NodeStoreImpl::write_checkpoint(Seq seq, bool clean) {
+Result<void> NodeStoreImpl::write_checkpoint(Seq seq, bool clean, uint64_t log_position) {
   CAW_TRY(check_writable());
   const Epoch epoch = sealing_epoch_.load();
   CAW_ASSERT(epoch != 0 && !sealing_closed_);
@@ -326,7 +350,7 @@ Result<void> NodeStoreImpl::write_checkpoint(Seq seq, bool clean) {
     give_up_sealing(epoch);
     return prepared;
   }
-  const Result<void> written = prepared ? writer.finish(seq, clean) : prepared;
+  const Result<void> written = prepared ? writer.finish(seq, clean, log_position) : prepared;
   if (!written) {
     failed_ = true;
     return written;

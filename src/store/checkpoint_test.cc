@@ -36,7 +36,7 @@ TEST_F(CheckpointTest, HoldsTheSealingSetAndNothingLater) {
   publish(id, make_leaf(3));
   add_ref(other, 1);
   EXPECT_EQ(read_node(id), contents(*make_leaf(3)));
-  ASSERT_TRUE(store_->write_checkpoint(77, true).has_value());
+  ASSERT_TRUE(store_->write_checkpoint(77, true, 0).has_value());
   EXPECT_EQ(read_node(id), contents(*make_leaf(3)));
   EXPECT_EQ(count(other), 2U);
   EXPECT_GT(store_->dirty_bytes(), 0U);
@@ -53,7 +53,7 @@ TEST_F(CheckpointTest, SealingEpochTakesChangesUntilItIsWritten) {
   const Epoch sealing = begin();
   store_->publish(id, make_leaf(2), sealing);
   store_->add_node_ref(id, 1, sealing);
-  ASSERT_TRUE(store_->write_checkpoint(1, false).has_value());
+  ASSERT_TRUE(store_->write_checkpoint(1, false, 0).has_value());
   open();
   EXPECT_EQ(read_node(id), contents(*make_leaf(2)));
   EXPECT_EQ(count(id), 2U);
@@ -103,7 +103,7 @@ TEST_F(CheckpointTest, EveryFailedWriteOrFlushLatches) {
       add_ref(id, 1);
       plan_.arm({.on = op, .at = k});
       begin();
-      const Result<void> written = store_->write_checkpoint(1, false);
+      const Result<void> written = store_->write_checkpoint(1, false, 0);
       if (written) {
         EXPECT_EQ(plan_.hits(), 0U);
         EXPECT_GT(k, 1U);
@@ -112,7 +112,7 @@ TEST_F(CheckpointTest, EveryFailedWriteOrFlushLatches) {
       plan_.disarm();
       EXPECT_TRUE(store_->failed());
       EXPECT_EQ(read_node(id), contents(*make_leaf(2)));
-      EXPECT_EQ(store_->write_checkpoint(1, false).error().code, Code::volume_failed);
+      EXPECT_EQ(store_->write_checkpoint(1, false, 0).error().code, Code::volume_failed);
       EXPECT_EQ(store_->write_blob("x", SpaceClass::ordinary).error().code, Code::volume_failed);
       open();
       const std::string now = read_node(id);
@@ -138,7 +138,7 @@ TEST_F(CheckpointTest, WantOfSpaceIsSurvived) {
   }
   begin();
   publish(kept, make_leaf(5));
-  const Result<void> full = store_->write_checkpoint(1, false);
+  const Result<void> full = store_->write_checkpoint(1, false, 0);
   ASSERT_FALSE(full.has_value());
   EXPECT_EQ(full.error().code, Code::no_space);
   EXPECT_FALSE(store_->failed());
@@ -162,7 +162,7 @@ TEST_F(CheckpointTest, HostWithoutSpaceIsSurvived) {
   const NodeId id = publish_new(make_leaf(1, 60000));
   plan_.arm({.on = DeviceOp::ensure_backed, .at = 1, .for_ever = true});
   begin();
-  const Result<void> full = store_->write_checkpoint(1, false);
+  const Result<void> full = store_->write_checkpoint(1, false, 0);
   if (plan_.hits() > 0) {
     ASSERT_FALSE(full.has_value());
     EXPECT_FALSE(store_->failed());

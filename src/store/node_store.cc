@@ -110,6 +110,7 @@ NodeStoreImpl::NodeStoreImpl(Parts parts)
       open_epoch_(parts.superblock.epoch + 1),
       durable_(parts.superblock),
       durable_slot_(parts.superblock_slot),
+      log_segments_(parts.superblock.log_segments),
       images_(options_.cache_bytes / 100 * 60),
       blob_cache_(options_.cache_bytes / 100 * 25),
       node_counts_(*meta_, MetaSpace::node_count),
@@ -331,6 +332,18 @@ Result<void> NodeStoreImpl::read_blob(const BlobRef& blob, uint32_t offset, std:
   }
   std::copy_n(data->bytes().data() + offset, out.size(), out.data());
   return {};
+}
+
+Result<bool> NodeStoreImpl::blob_is_whole(const BlobRef& blob) {
+  if (raw(blob.addr) + blob.blocks() > superblock_.block_count) return false;
+  const Result<BlobDataRef> loaded = load_blob(blob);
+  if (loaded) return true;
+  if (loaded.error().code == Code::device_read) return std::unexpected<Error>(loaded.error());
+  return false;
+}
+
+Result<bool> NodeStoreImpl::claim_blob(const BlobRef& blob) {
+  return allocator_->claim(Extent{blob.addr, blob.blocks()});
 }
 
 void NodeStoreImpl::prefetch_blobs(std::span<const BlobRef> blobs) {

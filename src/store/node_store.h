@@ -110,6 +110,11 @@ class NodeStore {
   /// Bytes [offset, offset + out.size()) of the raw blob, through the decoded-blob cache.
   /// Requires: within raw_bytes.  Fails: blob_checksum, device_read, decompress.
   virtual Result<void> read_blob(const BlobRef& blob, uint32_t offset, std::span<char> out) = 0;
+  /// What was written at the blob's place is the blob.  Fails: device_read.
+  virtual Result<bool> blob_is_whole(const BlobRef& blob) = 0;
+  /// For recovery: takes the place of a blob that a log names, as write_blob() did.  False: it is
+  /// no new blob, the last checkpoint has it.
+  virtual Result<bool> claim_blob(const BlobRef& blob) = 0;
   /// A hint that these will be read soon; asynchronous.
   virtual void prefetch_blobs(std::span<const BlobRef> blobs) = 0;
 
@@ -120,10 +125,14 @@ class NodeStore {
   /// failed), its changes are taken into this one first.
   virtual Epoch begin_checkpoint() = 0;
   /// Writes everything of the sealing epoch and makes it durable.  `seq` is the first operation
-  /// not contained.  Fails: no_space, device_full (the sealing set went back into the open epoch;
+  /// not contained, `log_position` that of the first frame with it.  Fails: no_space, device_full (the sealing set went back into the open epoch;
   /// try again with a new begin_checkpoint() when there is space); anything else: the store fails
   /// for good, volume_failed from then on.
-  virtual Result<void> write_checkpoint(Seq seq, bool clean) = 0;
+  virtual Result<void> write_checkpoint(Seq seq, bool clean, uint64_t log_position) = 0;
+  /// Takes about `blocks` blocks for the log, if it has none; the next checkpoint names them.
+  /// Without space for them there is no log.  Call before work starts.
+  virtual Result<void> make_log(uint64_t blocks) = 0;
+  virtual std::span<const LogSegment> log_segments() const = 0;
 
   // ---- background
 
@@ -140,6 +149,8 @@ class NodeStore {
   /// True when so many numbers were drawn that a checkpoint should make new ones safe.
   virtual bool needs_checkpoint() const = 0;
   virtual bool failed() const = 0;
+  /// What was promised could not be written: volume_failed from now on.
+  virtual void mark_failed() = 0;
   virtual StoreCounters counters() const = 0;
   virtual SpaceFigures space() const = 0;
   virtual BlockDevice& device() = 0;

@@ -258,7 +258,7 @@ TEST_F(NodeStoreTest, ReadersSeeWholeImagesWhilePublishingAndCheckpointing) {
     for (uint64_t i = 10; i < ids.size(); i += 1 + round % 3) {
       publish(ids[i], make_leaf(1000 * (100 + round) + i, 30000));
     }
-    const Result<void> written = store_->write_checkpoint(1, false);
+    const Result<void> written = store_->write_checkpoint(1, false, 0);
     ASSERT_TRUE(written.has_value()) << written.error().to_string();
     if (round % 4 == 0) store_->prefetch(ids);
   }

@@ -27,7 +27,7 @@ TEST_F(ReclaimTest, CountsAddUpOverEpochs) {
   begin();
   add_ref(id, -1);
   EXPECT_EQ(count(id), 3U);
-  ASSERT_TRUE(store_->write_checkpoint(1, false).has_value());
+  ASSERT_TRUE(store_->write_checkpoint(1, false, 0).has_value());
   EXPECT_EQ(count(id), 3U);
   checkpoint();
   open();
@@ -191,7 +191,7 @@ TEST_F(ReclaimTest, NodeBeingWrittenIsDroppedAfterwards) {
   begin();
   add_ref(id, -1);                      // in the next epoch
   EXPECT_EQ(store_->reclaim(10).value(), 0U);
-  ASSERT_TRUE(store_->write_checkpoint(1, false).has_value());
+  ASSERT_TRUE(store_->write_checkpoint(1, false, 0).has_value());
   EXPECT_EQ(reclaim_all(), 1U);
   checkpoint();
   checkpoint();
@@ -221,7 +221,7 @@ TEST_F(ReclaimTest, FallingBelowZeroIsAnError) {
   add_ref(id, -2);
   EXPECT_EQ(store_->reclaim(10).error().code, Code::count_underflow);
   begin();
-  EXPECT_EQ(store_->write_checkpoint(1, false).error().code, Code::count_underflow);
+  EXPECT_EQ(store_->write_checkpoint(1, false, 0).error().code, Code::count_underflow);
   EXPECT_TRUE(store_->failed());
   EXPECT_EQ(store_->write_blob("x", SpaceClass::ordinary).error().code, Code::volume_failed);
 }
@@ -298,7 +298,7 @@ class RandomForest : public ReclaimTest {
         open(1U << 20);
         now_ = durable;
       } else {
-        ASSERT_TRUE(store_->write_checkpoint(1, false).has_value());
+        ASSERT_TRUE(store_->write_checkpoint(1, false, 0).has_value());
         durable = std::move(cut);
       }
       if (random_.one_in(6)) {

@@ -122,7 +122,7 @@ class StoreFixture : public ::testing::Test {
   }
   void checkpoint() {
     begin();
-    const Result<void> written = store_->write_checkpoint(1, false);
+    const Result<void> written = store_->write_checkpoint(1, false, 0);
     ASSERT_TRUE(written.has_value()) << written.error().to_string();
   }
   uint64_t reclaim_all() {

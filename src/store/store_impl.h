@@ -61,10 +61,14 @@ class NodeStoreImpl final : public NodeStore {
   void commit_blob(const BlobRef& blob, Epoch epoch) override;
   void cancel_blob(const BlobRef& blob) override;
   Result<void> read_blob(const BlobRef& blob, uint32_t offset, std::span<char> out) override;
+  Result<bool> blob_is_whole(const BlobRef& blob) override;
+  Result<bool> claim_blob(const BlobRef& blob) override;
   void prefetch_blobs(std::span<const BlobRef> blobs) override;
 
   Epoch begin_checkpoint() override;
-  Result<void> write_checkpoint(Seq seq, bool clean) override;
+  Result<void> write_checkpoint(Seq seq, bool clean, uint64_t log_position) override;
+  Result<void> make_log(uint64_t blocks) override;
+  std::span<const LogSegment> log_segments() const override { return log_segments_; }
 
   Result<uint64_t> reclaim(uint64_t max_nodes) override;
   bool has_dead() const override;
@@ -75,6 +79,7 @@ class NodeStoreImpl final : public NodeStore {
   uint64_t dirty_bytes() const override { return images_.dirty_bytes(); }
   bool needs_checkpoint() const override;
   bool failed() const override { return failed_.load(); }
+  void mark_failed() override { failed_ = true; }
   StoreCounters counters() const override;
   SpaceFigures space() const override { return allocator_->figures(); }
   BlockDevice& device() override { return *device_; }
@@ -127,6 +132,7 @@ class NodeStoreImpl final : public NodeStore {
   std::atomic<bool> failed_{false};
   Superblock durable_;                          ///< the newest on the device; checkpointer only
   unsigned durable_slot_;
+  std::array<LogSegment, kLogSegments> log_segments_;
 
   std::array<std::atomic<uint64_t>, kCounters> next_numbers_;
   std::array<std::atomic<uint64_t>, kCounters> safe_numbers_;   ///< durable high-water marks

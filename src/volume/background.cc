@@ -12,11 +12,26 @@ constexpr auto kIdleWait = std::chrono::milliseconds(200);
 constexpr uint64_t kReclaimBatch = 64;
 constexpr size_t kIdleTreesKept = 1024;
 constexpr int kTreesSettledAtOpen = 64;
+constexpr auto kCheckpointInterval = std::chrono::milliseconds(30'000);
+constexpr uint64_t kWriteBehindBytes = 1U << 20;   // of records, in memory
+constexpr uint64_t kMostPendingBytes = 16U << 20;
+
+/// A 64th of the volume, at most 32 MiB: a full log is replayed in a second or two.
+uint64_t log_blocks(uint64_t volume_blocks) {
+  return std::min<uint64_t>(volume_blocks / 64, 8192);
+}
+
+int64_t now_ms() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
 }  // namespace
 
 void Volume::start_threads() {
   maintainer_ = std::thread([this] { maintainer_loop(); });
   checkpointer_ = std::thread([this] { checkpointer_loop(); });
+  committer_ = std::thread([this] { committer_loop(); });
 }
 
 /// A removal whose messages had not come to rest when the volume was last used goes on now, in the
@@ -27,6 +42,39 @@ Result<void> Volume::settle_after_open() {
   for (int i = 0; i < kTreesSettledAtOpen && CAW_TRY(cursor->next()); ++i) {
     const NodeId owned = cursor->value().tree;
     if (owned != kNoNode) enqueue(open_tree(owned));
+  }
+  return {};
+}
+
+/// Does again what the log holds, and begins a new one.
+Result<void> Volume::begin_log() {
+  Seq next_seq = store_->superblock().next_seq;
+  const uint64_t position = CAW_TRY(recover(next_seq));
+  if (options_.read_only) return {};
+  CAW_TRY(store_->make_log(log_blocks(store_->superblock().block_count)));
+  log_ = std::make_unique<Log>(store_->device(), LogRing(store_->log_segments()),
+                               store_->superblock().uuid, position, next_seq);
+  log_->hold_until_trim();  // the superblock names the old one
+  return reserve_numbers();
+}
+
+/// During recovery: takes what is in memtables into the trees when it is much.
+Result<void> Volume::relieve_memory() {
+  if (options_.read_only || memtable_bytes_.load() < static_cast<int64_t>(memtable_limit_)) {
+    return {};
+  }
+  std::vector<TreeRef> trees;
+  {
+    std::lock_guard lock(active_mutex_);
+    trees.swap(active_);
+  }
+  for (const TreeRef& tree : trees) {
+    core_of(tree).active = false;
+    {
+      Gate::Shared gate(store_->gate());
+      seal_memtable(core_of(tree), *store_, store_->open_epoch());
+    }
+    CAW_TRY(maintain_tree(tree));
   }
   return {};
 }
@@ -44,11 +92,13 @@ Result<void> Volume::reserve_numbers() {
 
 void Volume::stop_threads() {
   {
-    std::scoped_lock lock(work_mutex_, commit_mutex_);
+    std::scoped_lock lock(work_mutex_, commit_mutex_, committer_mutex_);
     stopping_ = true;
   }
   work_ready_.notify_all();
   commit_wanted_.notify_all();
+  committer_wanted_.notify_all();
+  if (committer_.joinable()) committer_.join();
   if (maintainer_.joinable()) maintainer_.join();
   if (checkpointer_.joinable()) checkpointer_.join();
 }
@@ -149,7 +199,7 @@ Result<void> Volume::checkpoint(bool clean) {
       seal_memtable(core_of(tree), *store_, open);
     }
     changed_ = false;
-    seq = next_seq_.load();
+    seq = log_->cut();
     epoch = store_->begin_checkpoint();
   }
   for (const TreeRef& tree : trees) {
@@ -163,11 +213,14 @@ Result<void> Volume::checkpoint(bool clean) {
     enqueue(tree);
   }
   trees.clear();
-  CAW_TRY(store_->write_checkpoint(seq, clean));
-  {
-    std::lock_guard lock(commit_mutex_);
-    durable_seq_ = seq;
+  const Result<uint64_t> position = log_->position_after_cut();
+  if (!position) {
+    store_->mark_failed();
+    return std::unexpected(position.error());
   }
+  CAW_TRY(store_->write_checkpoint(seq, clean, *position));
+  log_->trim(*position, seq);
+  last_checkpoint_ms_ = now_ms();
   forget_idle_trees();
   return {};
 }
@@ -227,7 +280,7 @@ void Volume::maintainer_loop() {
 
 bool Volume::wants_checkpoint() const {
   return store_->dirty_bytes() > dirty_limit_ || store_->needs_checkpoint() ||
-         memtable_bytes_.load() > static_cast<int64_t>(memtable_limit_) * 2;
+         memtable_bytes_.load() > static_cast<int64_t>(memtable_limit_) * 2 || log_->is_filling();
 }
 
 void Volume::request_checkpoint() {
@@ -246,7 +299,7 @@ void Volume::checkpointer_loop() {
       commit_wanted_.wait_for(lock, options_.commit_interval,
                               [&] { return stopping_ || commit_requested_; });
       if (stopping_) return;
-      const bool needed = commit_requested_ || changed_;
+      const bool needed = commit_requested_ || checkpoint_is_due();
       commit_requested_ = false;
       if (!needed) continue;
     }
@@ -267,25 +320,71 @@ void Volume::note_error(const Error& error) {
   static_cast<void>(error);
 }
 
-Result<void> Volume::sync() { return commit(/*force=*/false); }
+/// What the log holds need not be in a checkpoint soon; space that waits for one should.
+bool Volume::checkpoint_is_due() const {
+  if (!changed_) return false;
+  const bool space_waits = store_->has_dead() || store_->space().reclaiming_blocks > 0;
+  return space_waits || now_ms() - last_checkpoint_ms_ >= kCheckpointInterval.count();
+}
 
-/// Everything so far durable; `force`: a checkpoint even if no operation asks for it, so that freed
-/// space becomes usable.
-Result<void> Volume::commit(bool force) {
+void Volume::wake_committer() {
+  {
+    std::lock_guard lock(committer_mutex_);
+    if (write_wanted_) return;
+    write_wanted_ = true;
+  }
+  committer_wanted_.notify_one();
+}
+
+/// Makes everything durable each commit interval; meanwhile writes what is much.
+void Volume::committer_loop() {
+  auto next = std::chrono::steady_clock::now() + options_.commit_interval;
+  while (true) {
+    {
+      std::unique_lock lock(committer_mutex_);
+      committer_wanted_.wait_until(lock, next, [&] { return stopping_ || write_wanted_; });
+      if (stopping_) return;
+      write_wanted_ = false;
+    }
+    const bool due = std::chrono::steady_clock::now() >= next;
+    if (due) next = std::chrono::steady_clock::now() + options_.commit_interval;
+    if (due || blob_bytes_ > 0) {
+      ignore_error(sync(), "sync notes a device that fails");
+    } else {
+      if (!log_->write_behind()) store_->mark_failed();
+    }
+  }
+}
+
+/// One write and one flush; a checkpoint only where the log has no room.
+Result<void> Volume::sync() {
   if (options_.read_only) return {};
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::sync");
+  blob_bytes_ = 0;
+  const Result<void> committed = log_->commit(log_->next_seq());
+  if (committed) return {};
+  if (committed.error().code == Code::log_full) return commit(/*force=*/false);
+  store_->mark_failed();
+  return committed;
+}
+
+/// A checkpoint that holds everything so far; `force`: even if no operation asks for it, so that
+/// freed space becomes usable.
+Result<void> Volume::commit(bool force) {
+  if (options_.read_only) return {};
+  if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::commit");
   if (!checkpointer_.joinable()) return checkpoint(/*clean=*/false);
-  const Seq wanted = next_seq_.load();
+  const Seq wanted = log_->next_seq();
   std::unique_lock lock(commit_mutex_);
   bool again = force;
   // Two rounds at most: the one under way may have cut before us.
-  while (durable_seq_ < wanted || again) {
+  while (log_->checkpointed() < wanted || again) {
     again = false;
     const uint64_t round = commit_round_;
     commit_requested_ = true;
     commit_wanted_.notify_one();
     commit_done_.wait(lock, [&] { return stopping_ || commit_round_ != round; });
-    if (stopping_) return fail(Code::volume_failed, 0, "Volume::sync");
+    if (stopping_) return fail(Code::volume_failed, 0, "Volume::commit");
     if (!commit_result_) return commit_result_;
   }
   return {};
@@ -296,8 +395,9 @@ void Volume::throttle() {
   if (!maintainer_.joinable()) return;
   const auto over = [&] {
     return memtable_bytes_.load() > static_cast<int64_t>(memtable_limit_) * 2 ||
-           store_->dirty_bytes() > dirty_limit_ * 2;
+           store_->dirty_bytes() > dirty_limit_ * 2 || log_->pending_bytes() > kMostPendingBytes;
   };
+  if (log_->pending_bytes() > kWriteBehindBytes) wake_committer();
   if (!over()) {
     if (wants_checkpoint()) request_checkpoint();
     return;

@@ -3,6 +3,7 @@
 
 #include "dag/maintainer.h"
 #include "dag/restrict.h"
+#include "volume/operation_record.h"
 #include "volume/tree_handle.h"
 #include "volume/volume.h"
 
@@ -144,7 +145,7 @@ void Volume::clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixe
 
 /// False: the source changed between reading and the gate; try again.
 Result<bool> Volume::try_clone(const TreeRef& source, std::span<const ClonePrefix> prefixes,
-                               NodeId id, Batch& then) {
+                               NodeId id, Batch& then, Seq replayed) {
   TreeCore& core = core_of(source);
   Ref<const InteriorImage> root = CAW_TRY(load_root(*store_, core));
   std::vector<PrefixMap> maps;
@@ -153,6 +154,13 @@ Result<bool> Volume::try_clone(const TreeRef& source, std::span<const ClonePrefi
   if (!restriction) {
     if (restriction.error().code == Code::node_superseded) return false;
     return std::unexpected(restriction.error());
+  }
+  std::string bytes;
+  if (log_) {
+    LogRecordBuilder record;
+    add_clone(record, source->root(), id, prefixes);
+    add_batch(record, then);
+    bytes = record.finish();
   }
   Gate::Exclusive gate(store_->gate());
   if (then.generation != share_generation()) {
@@ -163,7 +171,7 @@ Result<bool> Volume::try_clone(const TreeRef& source, std::span<const ClonePrefi
   if (!core.view->frozen.empty() && core.view->frozen.back().epoch < epoch) return false;
   clone_locked(core, prefixes, *restriction, id, epoch);
   generation_.fetch_add(1, std::memory_order_release);
-  apply_locked(then, id, epoch);
+  apply_locked(then, id, epoch, log_ ? log_->append(std::move(bytes)) : replayed);
   return true;
 }
 
@@ -196,6 +204,11 @@ Result<void> Volume::gather_sealed(TreeCore& core) {
 Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> prefixes, NodeId id,
                            Batch& then) {
   CAW_TRY(admit(then));
+  return clone_admitted(source, prefixes, id, then, /*replayed=*/0);
+}
+
+Result<void> Volume::clone_admitted(const TreeRef& source, std::span<const ClonePrefix> prefixes,
+                                    NodeId id, Batch& then, Seq replayed) {
   TreeCore& core = core_of(source);
   CAW_TRY(gather_sealed(core));
   for (int attempt = 0; attempt < 8; ++attempt) {
@@ -205,7 +218,7 @@ Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> p
       std::lock_guard lock(core.maintenance);
       CAW_TRY(absorb_cut(core));
     }
-    if (CAW_TRY(try_clone(source, prefixes, id, then))) {
+    if (CAW_TRY(try_clone(source, prefixes, id, then, replayed))) {
       ++clones_;
       return {};
     }
@@ -213,7 +226,7 @@ Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> p
   // Maintenance keeps changing the path: exclude it for once.
   const Waiting waiting(core);
   std::lock_guard lock(core.maintenance);
-  while (!CAW_TRY(try_clone(source, prefixes, id, then))) CAW_TRY(absorb_cut(core));
+  while (!CAW_TRY(try_clone(source, prefixes, id, then, replayed))) CAW_TRY(absorb_cut(core));
   ++clones_;
   return {};
 }

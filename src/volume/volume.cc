@@ -5,6 +5,7 @@
 
 #include "dag/lookup.h"
 #include "dag/restrict.h"
+#include "volume/operation_record.h"
 #include "volume/tree_handle.h"
 
 namespace caw {
@@ -41,6 +42,7 @@ class BorrowedDevice final : public BlockDevice {
 };
 
 constexpr NodeId kSystemTree{1};
+constexpr uint64_t kUnflushedBlobBytes = 128U << 20;
 
 }  // namespace
 
@@ -83,7 +85,7 @@ Result<void> Volume::make(BlockDevice& device, const MakeOptions& options) {
     epoch = store->begin_checkpoint();
   }
   static_cast<void>(epoch);
-  return store->write_checkpoint(1, /*clean=*/true);
+  return store->write_checkpoint(1, /*clean=*/true, /*log_position=*/0);
 }
 
 Result<std::unique_ptr<Volume>> Volume::open(std::unique_ptr<BlockDevice> device,
@@ -96,7 +98,7 @@ Result<std::unique_ptr<Volume>> Volume::open(std::unique_ptr<BlockDevice> device
   std::unique_ptr<Volume> volume(new Volume(std::move(store), options));
   auto root = load_root(*volume->store_, core_of(volume->system_tree_));
   if (!root) return std::unexpected(root.error());
-  if (!options.read_only) CAW_TRY(volume->reserve_numbers());
+  CAW_TRY(volume->begin_log());
   if (options.background && !options.read_only) {
     volume->start_threads();
     ignore_error(volume->settle_after_open(), "an economy; damage shows when the tree is used");
@@ -107,8 +109,6 @@ Result<std::unique_ptr<Volume>> Volume::open(std::unique_ptr<BlockDevice> device
 Volume::Volume(std::unique_ptr<NodeStore> store, const VolumeOptions& options)
     : options_(options), store_(std::move(store)), shape_(store_->superblock().shape) {
   system_tree_ = handle_for(store_->superblock().system_tree);
-  next_seq_ = store_->superblock().next_seq;
-  durable_seq_ = next_seq_;
   memtable_limit_ = std::max<uint64_t>(options.cache_bytes / 16, 2U << 20);
   dirty_limit_ = std::max<uint64_t>(options.cache_bytes / 4, 4U << 20);
   store_->set_reclaim_filter([this](NodeId id) { return may_drop(id); });
@@ -255,8 +255,7 @@ bool Volume::insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped) {
 }
 
 /// Requires: gate held.  `cloned` is a tree that exists without a reference yet.
-void Volume::apply_locked(Batch& batch, NodeId cloned, Epoch epoch) {
-  const Seq seq = next_seq_.fetch_add(1);
+void Volume::apply_locked(Batch& batch, NodeId cloned, Epoch epoch, Seq seq) {
   std::vector<NodeId> new_trees = batch.new_trees;
   for (NodeId id : new_trees) {
     store_->publish(id, make_ref<const InteriorImage>(empty_root()), epoch);
@@ -308,11 +307,14 @@ bool Volume::adds_edges(const Batch& batch) {
 Result<void> Volume::apply(Batch& batch) {
   CAW_TRY(admit(batch));
   throttle();
+  LogRecordBuilder record;
+  add_batch(record, batch);
+  std::string bytes = record.finish();
   const auto apply_now = [&]() -> Result<void> {
     if (batch.generation != share_generation()) {
       return fail(Code::tree_not_private, batch.generation, "Volume::apply");
     }
-    apply_locked(batch, kNoNode, store_->open_epoch());
+    apply_locked(batch, kNoNode, store_->open_epoch(), log_->append(std::move(bytes)));
     return {};
   };
   if (!adds_edges(batch)) {
@@ -329,6 +331,8 @@ Result<void> Volume::apply(Batch& batch) {
 Result<BlobRef> Volume::write_blob(std::string_view raw_bytes) {
   if (options_.read_only) return fail(Code::read_only, 0, "Volume::write_blob");
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::write_blob");
+  // The more of them are not flushed, the longer recovery takes to look at them.
+  if (blob_bytes_.fetch_add(raw_bytes.size()) > kUnflushedBlobBytes) wake_committer();
   auto blob = store_->write_blob(raw_bytes, SpaceClass::ordinary);
   if (blob || blob.error().code != Code::no_space) return blob;
   CAW_TRY(commit(/*force=*/true));  // what was freed becomes usable
@@ -348,6 +352,8 @@ ForestSpace Volume::space() const {
 VolumeFigures Volume::figures() const {
   VolumeFigures out;
   out.store = store_->counters();
+  if (log_) out.log = log_->figures();
+  out.replayed = replayed_;
   out.space = space();
   out.epoch = store_->open_epoch();
   {

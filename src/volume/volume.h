@@ -22,11 +22,14 @@
 #include "dag/tree_core.h"
 #include "dev/block_device.h"
 #include "format/superblock.h"
+#include "log/log.h"
 #include "store/node_store.h"
 #include "volume/forest.h"
 
 namespace caw {
 
+struct LogContents;
+struct LogRecord;
 struct Restriction;
 
 struct MakeOptions {
@@ -46,6 +49,8 @@ struct VolumeOptions {
 
 struct VolumeFigures {
   StoreCounters store;
+  LogFigures log;
+  uint64_t replayed = 0;          ///< operations found in the log when the volume was opened
   ForestSpace space;
   Epoch epoch = 0;
   uint64_t trees_in_memory = 0;
@@ -91,6 +96,8 @@ class Volume final : public Forest {
   ForestSpace space() const override;
   bool read_only() const override { return options_.read_only; }
 
+  /// A checkpoint of everything so far: also what was freed becomes usable.
+  Result<void> checkpoint_now() { return commit(/*force=*/true); }
   /// Does all pending maintenance and reclaim on the caller's thread; returns the units of work
   /// done.  Requires: background off.
   Result<uint64_t> maintain();
@@ -104,8 +111,14 @@ class Volume final : public Forest {
   Volume(std::unique_ptr<NodeStore> store, const VolumeOptions& options);
   void start_threads();
   Result<void> settle_after_open();
+  Result<void> begin_log();
   Result<void> reserve_numbers();
   void stop_threads();
+
+  // recovery.cc
+  class Recovery;
+  Result<uint64_t> recover(Seq& next_seq);
+  Result<void> relieve_memory();
 
   // volume.cc
   static TreeCore& core_of(const TreeRef& tree);
@@ -114,7 +127,7 @@ class Volume final : public Forest {
   Result<void> check_writable(const Batch& batch);
   Result<void> admit(const Batch& batch);
   Result<void> load_roots(const Batch& batch);
-  void apply_locked(Batch& batch, NodeId cloned, Epoch epoch);
+  void apply_locked(Batch& batch, NodeId cloned, Epoch epoch, Seq seq);
   /// True if the memtable has grown enough to be sealed.
   bool insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped);
   void activate(const TreeRef& tree);
@@ -122,8 +135,11 @@ class Volume final : public Forest {
   // clone.cc
   Result<void> absorb_cut(TreeCore& core);
   Result<void> gather_sealed(TreeCore& core);
+  /// Without a log (recovery) the operation has the number `replayed`.
+  Result<void> clone_admitted(const TreeRef& source, std::span<const ClonePrefix> prefixes,
+                              NodeId id, Batch& then, Seq replayed);
   Result<bool> try_clone(const TreeRef& source, std::span<const ClonePrefix> prefixes, NodeId id,
-                         Batch& then);
+                         Batch& then, Seq replayed);
   void clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixes,
                     Restriction& restriction, NodeId id, Epoch epoch);
 
@@ -135,6 +151,9 @@ class Volume final : public Forest {
   Result<void> commit(bool force);
   void maintainer_loop();
   void checkpointer_loop();
+  void committer_loop();
+  void wake_committer();
+  bool checkpoint_is_due() const;
   void throttle();
   void request_checkpoint();
   bool wants_checkpoint() const;
@@ -146,7 +165,8 @@ class Volume final : public Forest {
   TreeShape shape_;
   TreeRef system_tree_;
   std::atomic<uint64_t> generation_{1};
-  std::atomic<Seq> next_seq_{1};
+  std::unique_ptr<Log> log_;              ///< null until recovery is done, and if read-only
+  uint64_t replayed_ = 0;
   std::atomic<uint64_t> clones_{0};
   std::atomic<uint64_t> throttled_{0};
   std::atomic<uint64_t> throttled_us_max_{0};
@@ -171,11 +191,17 @@ class Volume final : public Forest {
   std::condition_variable commit_done_;
   bool commit_requested_ = false;     ///< guarded by commit_mutex_
   uint64_t commit_round_ = 0;         ///< checkpoints finished; guarded by commit_mutex_
-  Seq durable_seq_ = 1;               ///< all operations below are durable
   Result<void> commit_result_;        ///< of the last checkpoint
   std::atomic<bool> changed_{false};  ///< something happened since the last cut
   std::thread maintainer_;
   std::thread checkpointer_;
+
+  std::mutex committer_mutex_;
+  std::condition_variable committer_wanted_;
+  bool write_wanted_ = false;             ///< guarded by committer_mutex_
+  std::atomic<uint64_t> blob_bytes_{0};   ///< written since the log was last flushed
+  std::atomic<int64_t> last_checkpoint_ms_{0};
+  std::thread committer_;
   bool closed_ = false;
 };
 

@@ -84,8 +84,8 @@ Result<void> VolumeBed::crash() {
 std::string VolumeBed::check() {
   if (!options_.check_structure) return {};
   if (std::string text = check_image(); !text.empty()) return "as it is: " + text;
-  if (const Result<void> done = volume_->sync(); !done) {
-    return "sync fails: " + done.error().to_string();
+  if (const Result<void> done = volume_->checkpoint_now(); !done) {
+    return "a checkpoint fails: " + done.error().to_string();
   }
   return check_image();
 }
@@ -93,7 +93,7 @@ std::string VolumeBed::check() {
 std::string VolumeBed::drain_and_check() {
   constexpr int kRoundsMax = 50;         // a removed tree goes level by level
   for (int round = 0; round < kRoundsMax; ++round) {
-    for (const Result<void>& done : {maintain(), volume_->sync()}) {
+    for (const Result<void>& done : {maintain(), volume_->checkpoint_now()}) {
       if (!done) return "draining fails: " + done.error().to_string();
     }
     if (volume_->figures().store.dead_nodes == 0) return check();
