@@ -113,6 +113,8 @@ class CrashLife {
   Ref<MemoryImage> survivor() const { return survivor_; }
   const ForestModel& survivor_model() const { return survivor_model_; }
   uint64_t image_count() const { return images_; }
+  /// Operations that the log gave back, in all images.
+  uint64_t replayed() const { return replayed_; }
 
  private:
   VolumeBedOptions options(bool recorded) {
@@ -149,6 +151,10 @@ class CrashLife {
         if (const auto done = bed.forest().sync(); !done) return text_of(done, "sync");
         history_.synced.emplace_back(log_.point(), states_.size() - 1);
       }
+      if (i % 31 == 30) {
+        if (const auto done = bed.volume().checkpoint_now(); !done) return text_of(done, "commit");
+        history_.synced.emplace_back(log_.point(), states_.size() - 1);
+      }
       const ForestOp op = sensible(source.next(model_), model_);
       if (op.empty() || op.front().kind > ActionKind::clone) continue;
       history_.drawn.emplace_back(log_.point(), bed.forest().draw(Counter::entry, 3) + 2);
@@ -183,6 +189,7 @@ class CrashLife {
     ++images_;
     VolumeBed bed(options(false), image);
     if (const auto opened = bed.open(); !opened) return text_of(opened, "open");
+    replayed_ += bed.volume().figures().replayed;
     if (bed.forest().draw(Counter::entry, 1) <= history_.most_drawn(point)) {
       return "a number is handed out twice";
     }
@@ -217,6 +224,7 @@ class CrashLife {
   std::vector<ForestModel> states_;
   std::string what_;
   uint64_t images_ = 0;
+  uint64_t replayed_ = 0;
   Ref<MemoryImage> survivor_;
   ForestModel survivor_model_;
 };
@@ -236,6 +244,7 @@ TEST(EngineCrash, LeavesAPrefixThatHoldsEverySync) {
   plan.ops = env_number("CAW_OPS", 80);
   plan.cuts = env_number("CAW_CUTS", 3);
   uint64_t images = 0;
+  uint64_t replayed = 0;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     Ref<MemoryImage> image = new_volume(seed);
     ForestModel model;
@@ -248,11 +257,14 @@ TEST(EngineCrash, LeavesAPrefixThatHoldsEverySync) {
                            << " CAW_OPS=" << plan.ops << " CAW_CUTS=" << plan.cuts
                            << " engine_crash_test";
       images += crash.image_count();
+      replayed += crash.replayed();
       image = crash.survivor();
       model = crash.survivor_model();
     }
   }
-  std::printf("%llu images tried\n", static_cast<unsigned long long>(images));
+  std::printf("%llu images tried, %llu operations replayed\n",
+              static_cast<unsigned long long>(images), static_cast<unsigned long long>(replayed));
+  EXPECT_GT(replayed, images);
 }
 
 // The test can fail: without flushes the superblock overtakes what it refers to.
