@@ -56,8 +56,8 @@
   X(node_superseded,     601, EAGAIN,    "the node changed meanwhile")                         \
   /* volume */                                                                                 \
   X(tree_not_private,    700, EAGAIN,    "the tree became shared meanwhile")                   \
-  X(log_full,            702, EAGAIN,    "the log is full until the next checkpoint")          \
   X(tree_absent,         701, EIO,       "a tree that a record names does not exist")          \
+  X(log_full,            702, EAGAIN,    "the log is full until the next checkpoint")          \
   /* fs */                                                                                     \
   X(not_found,           800, ENOENT,    "no such file or directory")                          \
   X(exists,              801, EEXIST,    "the name exists already")                            \

@@ -102,8 +102,8 @@ void Maintainer::publish_absorbed(Interior root, const Change& change, const Fro
   Gate::Shared gate(store_.gate());
   frozen.run->publish(store_);
   apply_change(change, frozen.epoch);
-  set_root(image, frozen.run.get());
   store_.publish(core_.id, image, frozen.epoch);
+  set_root(image, frozen.run.get());  // last: from then on nothing keeps a dead root
   absorbed_bytes_ += frozen.run->table().bytes();
 }
 

@@ -206,8 +206,9 @@ Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, s
     if (part.depth == 0) take_inline(image, window, part);
     const Edge* only = part.edges.size() == 1 ? &part.edges.front() : nullptr;
     if (only == nullptr || only->child == kNoNode || only->child_height == 0) break;
-    ImageRef child = CAW_TRY(store_.get(only->child));
+    auto loaded = store_.get(only->child);
     if (at->superseded()) return fail(Code::node_superseded, raw(only->child));
+    ImageRef child = CAW_TRY(std::move(loaded));
     if (child->kind() != NodeKind::interior ||
         static_cast<const InteriorImage&>(*child).node().height >= node.height) {
       return fail(Code::node_height, raw(only->child), "restrict_tree");

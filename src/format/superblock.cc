@@ -127,7 +127,8 @@ bool fields_are_valid(const Layout& in) {
          in.block_count >= kMinVolumeBlocks && in.block_count <= kMostBlocks && meta_root_valid &&
          in.meta_height <= kMaxMetaHeight &&
          in.compression <= static_cast<uint8_t>(Compression::zstd) && (in.flags & ~kClean) == 0 &&
-         in.used_blocks <= in.block_count && log_is_valid(in) && shape_is_valid(load_shape(in.shape)) &&
+         in.used_blocks <= in.block_count && log_is_valid(in) &&
+         shape_is_valid(load_shape(in.shape)) &&
          std::all_of(std::begin(in.reserved0), std::end(in.reserved0), zero) &&
          std::all_of(std::begin(in.reserved1), std::end(in.reserved1), zero);
 }

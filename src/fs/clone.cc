@@ -110,7 +110,7 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
   }));
   if (detour != 0) {
     CAW_TRY(hang_clone(parent, parent_fields, to,
-                       {detour, tree, source.type, encode_inode(record)}));
+                       {detour, tree, source.type(), encode_inode(record)}));
   }
   parent.store_fields(parent_fields);
   return adopt_new(parent, to.entry, record, tree, evictions);

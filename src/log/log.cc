@@ -163,7 +163,9 @@ Result<uint64_t> Log::position_after_cut() {
     // The checkpoint holds them.  Should it fail, nothing after them may be written.
     hole_ = true;
     const auto last = std::ranges::find_if(chunks_, &Chunk::ends_at_cut);
-    for (auto chunk = chunks_.begin(); chunk <= last; ++chunk) pending_bytes_ -= chunk->bytes.size();
+    for (auto chunk = chunks_.begin(); chunk <= last; ++chunk) {
+      pending_bytes_ -= chunk->bytes.size();
+    }
     chunks_.erase(chunks_.begin(), last + 1);
     cut_position_ = tail_;
   }

@@ -57,8 +57,8 @@ class Allocator {
   /// region; backed by the host before it returns.  Requires: 1 <= blocks <= 4096.
   /// Fails: no_space, device_full.
   virtual Result<BlockAddr> reserve(uint64_t blocks, SpaceClass space_class) = 0;
-  /// Reserves exactly these blocks, which a log names; false if any of them is in use.  For recovery,
-  /// before anything else is reserved.  Fails: bitmap_damaged, device_read.
+  /// Reserves exactly these blocks, which a log names; false if any of them is in use.  For
+  /// recovery, before anything else is reserved.  Fails: bitmap_damaged, device_read.
   virtual Result<bool> claim(Extent extent) = 0;
   virtual void commit(Extent extent, Epoch epoch) = 0;
   virtual void cancel(Extent extent) = 0;

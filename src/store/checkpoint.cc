@@ -119,10 +119,9 @@ Result<void> CheckpointWriter::settle_nodes() {
 }
 
 Result<void> CheckpointWriter::drop_unwritten(NodeId id) {
+  if (store_.may_drop_ && !store_.may_drop_(id)) return {};
   const ImageCache::State state = store_.images_.state(id);
   if (state.dropped || state.has_sealing || state.dirty != epoch_) return {};
-  const bool interior = state.image && state.image->kind() == NodeKind::interior;
-  if (interior && store_.may_drop_ && !store_.may_drop_(id)) return {};
   if (!store_.dead_.claim(id)) return {};
   const std::optional<NodeEntry> entry = CAW_TRY(store_.find_entry(id));
   store_.drop_node(id, state.image.get(), entry ? &*entry : nullptr, epoch_);
@@ -313,11 +312,14 @@ Result<void> NodeStoreImpl::make_log(uint64_t blocks) {
   CAW_TRY(check_writable());
   if (log_segments_.front().blocks != 0) return {};
   constexpr uint64_t kLeastBlocks = 16;
+  // Not backed by the host ahead of use, as data are; but it does not come out of the reserve.
+  const SpaceFigures figures = allocator_->figures();
+  if (figures.used_blocks + figures.reserve_blocks + 2 * blocks > figures.total_blocks) return {};
   uint64_t piece = std::min(blocks, kMaxLogSegmentBlocks);
   uint64_t left = blocks;
   for (size_t i = 0; i < kLogSegments && left >= kLeastBlocks;) {
     piece = std::min(piece, left);
-    const Result<BlockAddr> first = allocator_->reserve(piece, SpaceClass::ordinary);
+    const Result<BlockAddr> first = allocator_->reserve(piece, SpaceClass::essential);
     if (!first) {
       if (!is_want_of_space(first.error().code)) return std::unexpected<Error>(first.error());
       piece /= 2;

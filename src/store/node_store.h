@@ -125,9 +125,9 @@ class NodeStore {
   /// failed), its changes are taken into this one first.
   virtual Epoch begin_checkpoint() = 0;
   /// Writes everything of the sealing epoch and makes it durable.  `seq` is the first operation
-  /// not contained, `log_position` that of the first frame with it.  Fails: no_space, device_full (the sealing set went back into the open epoch;
-  /// try again with a new begin_checkpoint() when there is space); anything else: the store fails
-  /// for good, volume_failed from then on.
+  /// not contained, `log_position` that of the first frame with it.  Fails: no_space, device_full
+  /// (the sealing set went back into the open epoch; try again with a new begin_checkpoint() when
+  /// there is space); anything else: the store fails for good, volume_failed from then on.
   virtual Result<void> write_checkpoint(Seq seq, bool clean, uint64_t log_position) = 0;
   /// Takes about `blocks` blocks for the log, if it has none; the next checkpoint names them.
   /// Without space for them there is no log.  Call before work starts.
@@ -140,8 +140,8 @@ class NodeStore {
   /// how many; 0 where all must wait for a checkpoint, though has_dead() is true.
   virtual Result<uint64_t> reclaim(uint64_t max_nodes) = 0;
   virtual bool has_dead() const = 0;
-  /// reclaim() asks before it drops a dead *interior* node (perhaps a tree's root, whose memtable
-  /// still holds references): false = leave it for a later call.  write_checkpoint() does not ask.
+  /// reclaim() asks before it drops a dead node (perhaps a tree's root, whose memtable still holds
+  /// references): false = leave it for a later call.  write_checkpoint() does not ask.
   /// Set once, before work starts; called from reclaim() without the gate and without locks held.
   virtual void set_reclaim_filter(std::function<bool(NodeId)> may_drop) = 0;
 

@@ -143,6 +143,8 @@ Result<std::optional<NodeStoreImpl::Drop>> NodeStoreImpl::try_drop_dead(NodeId i
   const auto must_wait = [this](const ImageCache::State& state) {
     return state.has_sealing || (state.dirty != 0 && state.dirty != open_epoch());
   };
+  // Asked first: what the image is taken from then on may not change any more.
+  if (may_drop_ && !may_drop_(id)) return Drop::postponed;
   const uint64_t generation = node_counts_.generation();
   ImageCache::State state = images_.state(id);
   if (state.dropped) return Drop::gone;
@@ -153,13 +155,12 @@ Result<std::optional<NodeStoreImpl::Drop>> NodeStoreImpl::try_drop_dead(NodeId i
     if (!entry) return Drop::gone;
     if (entry->must_read_to_drop()) image = CAW_TRY(get(id));
   }
-  const bool interior = image && image->kind() == NodeKind::interior;
-  if (interior && may_drop_ && !may_drop_(id)) return Drop::postponed;
   const Gate::Shared shared(gate_);
   if (node_counts_.generation() != generation) return std::nullopt;
   state = images_.state(id);
   if (state.dropped) return Drop::gone;
   if (must_wait(state)) return Drop::postponed;
+  if (state.image && state.image != image) return std::nullopt;
   drop_node(id, image.get(), entry ? &*entry : nullptr, open_epoch());
   return Drop::done;
 }

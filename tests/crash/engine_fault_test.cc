@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/random.h"
 #include "dev/faulty_device.h"
 #include "support/volume_bed.h"
 
@@ -24,7 +25,13 @@ class FaultyLife {
   void live(uint64_t seed, uint64_t ops) {
     OpSource source(seed, {});
     ForestClient client(bed_.forest());
+    Random random(seed);
     for (uint64_t i = 0; i < ops; ++i) {
+      // Data that no operation comes to name, as of writers under way: their space must be found.
+      std::string data(256U << 10, '\0');
+      for (char& byte : data) byte = static_cast<char>(random.next());
+      const Result<BlobRef> blob = bed_.forest().write_blob(data);
+      if (!blob && !note(std::unexpected<Error>(blob.error()))) return;
       if (i % 7 == 6 && !note(bed_.maintain())) return;
       if (i % 10 == 9) {
         if (!note(bed_.forest().sync())) return;
