@@ -18,11 +18,13 @@ Server::Server(FileSystem& file_system, const SessionOptions& session_options)
 
 void Server::set_session(fuse_session* session) {
   session_ = session;
-  stall_guard_ = std::make_unique<StallGuard>(
-      options.directory, [session] { return fuse_session_exited(session) != 0; });
+  stall_guard_ = std::make_unique<StallGuard>(options.directory, [this, session] {
+    return stopping_.load() || fuse_session_exited(session) != 0;
+  });
 }
 
 void Server::stop() {
+  stopping_.store(true);  // the loop leaves the session behind as one that was not ended
   worker_.reset();
   stall_guard_.reset();
 }

@@ -55,6 +55,7 @@ class Server final : public KernelCaches {
   fuse_session* session_ = nullptr;
   std::counting_semaphore<kWaitingThreads> waiting_slots_{kWaitingThreads};
   std::atomic<bool> expiry_posted_{false};
+  std::atomic<bool> stopping_{false};
   std::unique_ptr<StallGuard> stall_guard_;
   std::unique_ptr<Worker> worker_ = std::make_unique<Worker>();
 };

@@ -132,14 +132,15 @@ class Crashes(bed.MountedTest):
         self.assertEqual(read(self.path("file")), b"x")
 
     def test_ends_in_the_middle_of_flushing(self):
-        """Clones that wait for pages dirtied through mmap do not keep a server from ending."""
+        """Clones that wait for pages dirtied through mmap do not keep a server from ending: more
+        of them than threads of the loop may wait, so that the worker has some, too."""
         client = ("import mmap,os,subprocess,sys,threading\n"
                   "caw, root = sys.argv[1:]\n"
                   "def clone(number):\n"
                   "    for turn in range(1000):\n"
                   "        subprocess.run([caw, 'clone', root + '/s', f'{root}/{number}.{turn}'],\n"
                   "                       stderr=subprocess.DEVNULL, check=True)\n"
-                  "for number in range(6):\n"
+                  "for number in range(12):\n"
                   "    threading.Thread(target=clone, args=(number,), daemon=True).start()\n"
                   "with open(root + '/s/f', 'r+b') as file:\n"
                   "    memory = mmap.mmap(file.fileno(), 0)\n"
