@@ -19,6 +19,7 @@ REMOVE_TREE = _request(WRITE, 3, REMOVE_BYTES)
 SYNC = _request(0, 4, 0)
 SAME = _request(READ | WRITE, 5, SAME_BYTES)
 INFO = _request(READ, 6, INFO_BYTES)
+CHECKPOINT = _request(0, 7, 0)
 
 INFO_FIELDS = (
     "total_bytes used_bytes reserve_bytes reclaiming_bytes node_reads node_read_bytes node_writes "
@@ -52,6 +53,10 @@ def remove(parent_fd, request):
 
 def sync(fd):
     fcntl.ioctl(fd, SYNC)
+
+
+def checkpoint(fd):
+    fcntl.ioctl(fd, CHECKPOINT)
 
 
 def same(fd, other_token):

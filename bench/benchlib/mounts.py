@@ -208,6 +208,7 @@ class CawMount(MountedFileSystem):
         return ioctl.info(self.fd)
 
     def used_bytes(self):
+        ioctl.checkpoint(self.fd)  # what is only in the log takes no place yet
         return self.counters()["used_bytes"]
 
     def _parent(self, path):

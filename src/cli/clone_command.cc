@@ -44,12 +44,15 @@ constexpr ClientCommand kSame = {
 
 constexpr ClientCommand kSync = {
     "sync",
-    "Usage: caw sync PATH\n"
+    "Usage: caw sync [--checkpoint] PATH\n"
     "\n"
     "Returns when everything so far on the volume that holds PATH is durable.\n"
     "\n"
+    "  --checkpoint   in a checkpoint, not only in the log: the figures of caw info and df hold all\n"
+    "                 of it, and freed space can be used again\n"
+    "\n"
     "Exit code: 0 done, 1 failed, 2 wrong usage.\n",
-    {},
+    {"--checkpoint"},
     1,
     1};
 
@@ -207,7 +210,8 @@ int run_sync(Arguments arguments) {
   if (!parsed) return exit_code;
   const char* path = parsed->operands[0];
   const Descriptor fd = open_for_control(path);
-  const int error = fd ? request(fd.get(), CAW_IOC_SYNC, nullptr) : errno;
+  const unsigned long command = parsed->has("--checkpoint") ? CAW_IOC_CHECKPOINT : CAW_IOC_SYNC;
+  const int error = fd ? request(fd.get(), command, nullptr) : errno;
   switch (error) {
     case 0:
       return kExitDone;

@@ -121,6 +121,8 @@ class FileSystem {
   virtual Result<void> fallocate(Inode& inode, uint32_t mode, uint64_t offset, uint64_t length) = 0;
   virtual Result<StatFs> statfs() = 0;
   virtual Result<void> sync() = 0;
+  /// As sync(), in a checkpoint: figures of space are those of everything so far.
+  virtual Result<void> checkpoint() = 0;
 
   // ---- clone and removal (contract: docs/clone.md)
 

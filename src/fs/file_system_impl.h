@@ -87,6 +87,7 @@ class FileSystemImpl final : public FileSystem {
   Result<void> fallocate(Inode& inode, uint32_t mode, uint64_t offset, uint64_t length) override;
   Result<StatFs> statfs() override;
   Result<void> sync() override;
+  Result<void> checkpoint() override;
   std::vector<uint64_t> writers_below(Inode& source) override;
   Result<Entry> clone(Inode& source, Inode& parent, std::string_view name,
                       const Caller& caller) override;

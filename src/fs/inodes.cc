@@ -302,4 +302,9 @@ Result<void> FileSystemImpl::sync() {
   return forest_.sync();
 }
 
+Result<void> FileSystemImpl::checkpoint() {
+  CAW_TRY(sync());
+  return forest_.checkpoint();
+}
+
 }  // namespace caw

@@ -53,6 +53,7 @@ class Control {
   /// Sets request.same.
   Result<void> same(Inode& inode, caw_same& request);
   Result<void> sync() { return fs_.sync(); }
+  Result<void> checkpoint() { return fs_.checkpoint(); }
   caw_info info() const;
 
   /// The kernel forgets `inode`.

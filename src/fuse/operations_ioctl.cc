@@ -86,6 +86,8 @@ void handle_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int command, void*, 
       return remove_tree(req, server, inode, argument_from<caw_remove>(in, in_bytes));
     case CAW_IOC_SYNC:
       return reply_done(req, server.control.sync());
+    case CAW_IOC_CHECKPOINT:
+      return reply_done(req, server.control.checkpoint());
     case CAW_IOC_SAME:
       return same(req, server, inode, argument_from<caw_same>(in, in_bytes));
     case CAW_IOC_INFO:

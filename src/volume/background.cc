@@ -82,7 +82,7 @@ Result<void> Volume::relieve_memory() {
 /// The run before may have handed out every number below the stored marks; so may this one, once
 /// the marks are above what it hands out.  A full volume does without.
 Result<void> Volume::reserve_numbers() {
-  const Result<void> written = checkpoint(/*clean=*/false);
+  const Result<void> written = write_checkpoint(/*clean=*/false);
   if (!written && written.error().code != Code::no_space &&
       written.error().code != Code::device_full) {
     return written;
@@ -182,7 +182,7 @@ Result<uint64_t> Volume::maintain() {
 }
 
 /// The cut and what follows: see docs/locking.md and docs/durability.md.
-Result<void> Volume::checkpoint(bool clean) {
+Result<void> Volume::write_checkpoint(bool clean) {
   std::lock_guard one(checkpoint_mutex_);
   std::vector<TreeRef> trees;
   Epoch epoch = 0;
@@ -303,7 +303,7 @@ void Volume::checkpointer_loop() {
       commit_requested_ = false;
       if (!needed) continue;
     }
-    Result<void> result = checkpoint(/*clean=*/false);
+    Result<void> result = write_checkpoint(/*clean=*/false);
     if (!result) note_error(result.error());
     {
       std::lock_guard lock(commit_mutex_);
@@ -373,7 +373,7 @@ Result<void> Volume::sync() {
 Result<void> Volume::commit(bool force) {
   if (options_.read_only) return {};
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::commit");
-  if (!checkpointer_.joinable()) return checkpoint(/*clean=*/false);
+  if (!checkpointer_.joinable()) return write_checkpoint(/*clean=*/false);
   const Seq wanted = log_->next_seq();
   std::unique_lock lock(commit_mutex_);
   bool again = force;

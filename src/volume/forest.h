@@ -155,6 +155,8 @@ class Forest {
 
   /// All that returned before is durable.
   virtual Result<void> sync() = 0;
+  /// The same by way of a checkpoint: what was freed before becomes usable.
+  virtual Result<void> checkpoint() = 0;
   virtual ForestSpace space() const = 0;
   virtual bool read_only() const = 0;
 };

@@ -122,7 +122,7 @@ Result<void> Volume::close() {
   closed_ = true;
   if (options_.read_only) return {};
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume::close");
-  return checkpoint(/*clean=*/true);
+  return write_checkpoint(/*clean=*/true);
 }
 
 TreeCore& Volume::core_of(const TreeRef& tree) { return *static_cast<Handle&>(*tree).core; }

@@ -93,11 +93,10 @@ class Volume final : public Forest {
                      Batch& then) override;
 
   Result<void> sync() override;
+  Result<void> checkpoint() override { return commit(/*force=*/true); }
   ForestSpace space() const override;
   bool read_only() const override { return options_.read_only; }
 
-  /// A checkpoint of everything so far: also what was freed becomes usable.
-  Result<void> checkpoint_now() { return commit(/*force=*/true); }
   /// Does all pending maintenance and reclaim on the caller's thread; returns the units of work
   /// done.  Requires: background off.
   Result<uint64_t> maintain();
@@ -147,7 +146,7 @@ class Volume final : public Forest {
   void enqueue(const TreeRef& tree);
   Result<bool> maintain_tree(const TreeRef& tree);
   bool may_drop(NodeId id);
-  Result<void> checkpoint(bool clean);
+  Result<void> write_checkpoint(bool clean);
   Result<void> commit(bool force);
   void maintainer_loop();
   void checkpointer_loop();

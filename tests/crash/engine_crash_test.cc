@@ -152,7 +152,7 @@ class CrashLife {
         history_.synced.emplace_back(log_.point(), states_.size() - 1);
       }
       if (i % 31 == 30) {
-        if (const auto done = bed.volume().checkpoint_now(); !done) return text_of(done, "commit");
+        if (const auto done = bed.volume().checkpoint(); !done) return text_of(done, "commit");
         history_.synced.emplace_back(log_.point(), states_.size() - 1);
       }
       const ForestOp op = sensible(source.next(model_), model_);

@@ -37,7 +37,7 @@ class FaultyLife {
         if (!note(bed_.forest().sync())) return;
         synced_ = states_.size() - 1;
       }
-      if (i % 15 == 14 && !note(bed_.volume().checkpoint_now())) return;
+      if (i % 15 == 14 && !note(bed_.volume().checkpoint())) return;
       const ForestOp op = sensible(source.next(states_.back()), states_.back());
       if (op.empty() || op.front().kind > ActionKind::clone) continue;
       states_.push_back(states_.back());

@@ -87,7 +87,7 @@ class FullVolume {
     for (int i = 0; i < 4; ++i) {
       const Result<void> maintained = bed_.maintain();
       EXPECT_TRUE(maintained) << maintained.error().to_string();
-      const Result<void> synced = bed_.volume().checkpoint_now();
+      const Result<void> synced = bed_.volume().checkpoint();
       EXPECT_TRUE(synced) << synced.error().to_string();
     }
   }

@@ -66,7 +66,7 @@ class FsCycles : public testing::Test {
     ASSERT_EQ(c.rmdir("way"), 0);
   }
   std::string drain() {
-    if (!bed.maintain() || !bed.volume().checkpoint_now()) return "maintenance fails";
+    if (!bed.maintain() || !bed.volume().checkpoint()) return "maintenance fails";
     return bed.drain_and_check();
   }
   CheckReport report() {

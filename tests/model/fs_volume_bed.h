@@ -18,7 +18,7 @@ class FsVolumeBed final : public ForestBed {
   /// The last checkpoint, and one made now.
   std::string check() override {
     if (std::string wrong = check_image(); !wrong.empty()) return "as it is: " + wrong;
-    const Result<void> synced = bed_.volume().checkpoint_now();
+    const Result<void> synced = bed_.volume().checkpoint();
     return synced ? check_image() : "sync: " + synced.error().to_string();
   }
 

@@ -34,9 +34,9 @@ class Volumes {
 
   void settle() {
     must(bed_->maintain());
-    must(bed_->volume().checkpoint_now());
+    must(bed_->volume().checkpoint());
     must(bed_->maintain());
-    must(bed_->volume().checkpoint_now());
+    must(bed_->volume().checkpoint());
   }
   void cold() { must(bed_->reopen()); }
   void must(const Result<void>& done) { ASSERT_TRUE(done) << done.error().to_string(); }

@@ -68,6 +68,7 @@ class MapForest : public Forest {
                      Batch& then) override;
 
   Result<void> sync() override;
+  Result<void> checkpoint() override { return sync(); }
   ForestSpace space() const override;
   bool read_only() const override;
 

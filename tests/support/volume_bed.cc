@@ -84,7 +84,7 @@ Result<void> VolumeBed::crash() {
 std::string VolumeBed::check() {
   if (!options_.check_structure) return {};
   if (std::string text = check_image(); !text.empty()) return "as it is: " + text;
-  if (const Result<void> done = volume_->checkpoint_now(); !done) {
+  if (const Result<void> done = volume_->checkpoint(); !done) {
     return "a checkpoint fails: " + done.error().to_string();
   }
   return check_image();
@@ -93,7 +93,7 @@ std::string VolumeBed::check() {
 std::string VolumeBed::drain_and_check() {
   constexpr int kRoundsMax = 50;         // a removed tree goes level by level
   for (int round = 0; round < kRoundsMax; ++round) {
-    for (const Result<void>& done : {maintain(), volume_->checkpoint_now()}) {
+    for (const Result<void>& done : {maintain(), volume_->checkpoint()}) {
       if (!done) return "draining fails: " + done.error().to_string();
     }
     if (volume_->figures().store.dead_nodes == 0) return check();
