@@ -8,8 +8,10 @@
 namespace caw {
 namespace {
 
-/// A ring more than half full asks for a checkpoint.
+/// A ring more than half full asks for a checkpoint; so do more records than recovery does again in
+/// about a second.
 constexpr uint64_t kFillingNum = 1, kFillingDen = 2;
+constexpr uint64_t kManyRecords = 300'000;
 
 }  // namespace
 
@@ -188,6 +190,7 @@ void Log::hold_until_trim() {
 
 bool Log::is_filling() const {
   const std::scoped_lock lock(mutex_);
+  if (next_seq_ - checkpointed_ > kManyRecords) return true;
   const uint64_t waiting = blocks_for(pending_bytes_);
   return (tail_ - head_ + waiting) * kFillingDen > ring_.blocks() * kFillingNum;
 }
