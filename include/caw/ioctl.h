@@ -150,8 +150,8 @@ struct caw_info {
 #define CAW_IOC_SYNC _IO(CAW_IOC_MAGIC, 4)
 #define CAW_IOC_SAME _IOWR(CAW_IOC_MAGIC, 5, struct caw_same)
 #define CAW_IOC_INFO _IOR(CAW_IOC_MAGIC, 6, struct caw_info)
-/* As CAW_IOC_SYNC, and in a checkpoint instead of the log: the figures of used space hold everything
- * that happened before, and freed space can be used again. */
+/* As CAW_IOC_SYNC, and in a checkpoint instead of the log: the figures of used space hold
+ * everything that happened before, and freed space can be used again. */
 #define CAW_IOC_CHECKPOINT _IO(CAW_IOC_MAGIC, 7)
 
 #ifdef __cplusplus

@@ -48,8 +48,8 @@ constexpr ClientCommand kSync = {
     "\n"
     "Returns when everything so far on the volume that holds PATH is durable.\n"
     "\n"
-    "  --checkpoint   in a checkpoint, not only in the log: the figures of caw info and df hold all\n"
-    "                 of it, and freed space can be used again\n"
+    "  --checkpoint   in a checkpoint, not only in the log: figures of space hold all of it, and\n"
+    "                 freed space can be used again\n"
     "\n"
     "Exit code: 0 done, 1 failed, 2 wrong usage.\n",
     {"--checkpoint"},
@@ -210,8 +210,9 @@ int run_sync(Arguments arguments) {
   if (!parsed) return exit_code;
   const char* path = parsed->operands[0];
   const Descriptor fd = open_for_control(path);
-  const unsigned long command = parsed->has("--checkpoint") ? CAW_IOC_CHECKPOINT : CAW_IOC_SYNC;
-  const int error = fd ? request(fd.get(), command, nullptr) : errno;
+  const bool whole = parsed->has("--checkpoint");
+  const int error =
+      fd ? request(fd.get(), whole ? CAW_IOC_CHECKPOINT : CAW_IOC_SYNC, nullptr) : errno;
   switch (error) {
     case 0:
       return kExitDone;

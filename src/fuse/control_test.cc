@@ -40,6 +40,7 @@ class FakeFileSystem final : public FileSystem {
     return {};
   }
   Result<bool> same(Inode& a, Inode& b) override { return &a == &b; }
+  Result<void> checkpoint() override { return sync(); }
   Result<void> sync() override {
     log_.emplace_back("sync");
     return {};
