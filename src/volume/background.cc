@@ -16,9 +16,9 @@ constexpr auto kCheckpointInterval = std::chrono::milliseconds(30'000);
 constexpr uint64_t kWriteBehindBytes = 1U << 20;   // of records, in memory
 constexpr uint64_t kMostPendingBytes = 16U << 20;
 
-/// A 64th of the volume, at most 16 MiB: the host must really hold it.
+/// A 256th of the volume, 256 KiB to 16 MiB: the host must really hold it.
 uint64_t log_blocks(uint64_t volume_blocks) {
-  return std::min<uint64_t>(volume_blocks / 64, kMaxLogSegmentBlocks);
+  return std::clamp<uint64_t>(volume_blocks / 256, 64, kMaxLogSegmentBlocks);
 }
 
 int64_t now_ms() {
