@@ -2,7 +2,7 @@
 // flight, it mounts and shows what it showed after some operation, none before the last sync; so
 // renames, clones and removals are there wholly or not at all.  A second thread syncs all the
 // while, so that checkpoints are cut between any two batches.
-//   CAW_SEED, CAW_SEEDS (default 10), CAW_OPS (default 100), CAW_CUTS (images per point; default 2)
+//   CAW_SEED, CAW_SEEDS (default 10), CAW_OPS (default 200), CAW_CUTS (images per point; default 2)
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -220,7 +220,7 @@ class FsCrash {
 TEST(FsCrash, ShowsAPrefixThatHoldsEverySync) {
   const uint64_t first = env_number("CAW_SEED", 1);
   const uint64_t seeds = env_number("CAW_SEEDS", 10);
-  const uint64_t ops = env_number("CAW_OPS", 100);
+  const uint64_t ops = env_number("CAW_OPS", 200);
   uint64_t images = 0;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     SCOPED_TRACE("about (threads differ): CAW_SEEDS=1 CAW_SEED=" + std::to_string(seed) +
