@@ -43,6 +43,7 @@ Seq Log::append(std::string record) {
   set_record_seq(record, seq);
   pending_ += record;
   pending_bytes_ += record.size();
+  note_filling();
   return seq;
 }
 
@@ -180,6 +181,7 @@ void Log::trim(uint64_t position, Seq seq) {
   durable_ = std::max(durable_, seq);
   checkpointed_ = seq;
   hole_ = false;
+  note_filling();
   written_.notify_all();
 }
 
@@ -188,11 +190,11 @@ void Log::hold_until_trim() {
   hole_ = true;
 }
 
-bool Log::is_filling() const {
-  const std::scoped_lock lock(mutex_);
-  if (next_seq_ - checkpointed_ > kManyRecords) return true;
-  const uint64_t waiting = blocks_for(pending_bytes_);
-  return (tail_ - head_ + waiting) * kFillingDen > ring_.blocks() * kFillingNum;
+void Log::note_filling() {
+  const uint64_t used = tail_ - head_ + blocks_for(pending_bytes_);
+  filling_.store(next_seq_ - checkpointed_ > kManyRecords ||
+                     used * kFillingDen > ring_.blocks() * kFillingNum,
+                 std::memory_order_relaxed);
 }
 
 LogFigures Log::figures() const {

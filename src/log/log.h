@@ -19,7 +19,6 @@
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -71,7 +70,7 @@ class Log {
   void hold_until_trim();
 
   /// Room is getting short: a checkpoint would be good.
-  bool is_filling() const;
+  bool is_filling() const { return filling_.load(std::memory_order_relaxed); }
   /// Of records that are in memory only.
   uint64_t pending_bytes() const { return pending_bytes_.load(std::memory_order_relaxed); }
   LogFigures figures() const;
@@ -95,6 +94,7 @@ class Log {
   };
 
   void seal_pending();
+  void note_filling();
   bool plan(Writing& writing) const;
   Result<void> write(std::unique_lock<std::mutex>& lock, bool flush);
   Result<void> write_frames(const Writing& writing);
@@ -114,6 +114,7 @@ class Log {
   Seq durable_;               ///< first number that may not be on the medium
   Seq checkpointed_;
   std::atomic<uint64_t> pending_bytes_{0};  ///< changed under mutex_
+  std::atomic<bool> filling_{false};        ///< changed under mutex_; asked before each operation
   std::optional<uint64_t> cut_position_;
   bool writing_ = false;
   bool hole_ = false;         ///< records were dropped, or the medium's log is not ours yet
