@@ -98,6 +98,7 @@ class FileSystemImpl final : public FileSystem {
   using Hold = InodeHold;
 
   // ---- inodes (inodes.cc)
+  void save_numbers();
   Result<void> check_writable() const;
   static Result<void> check_new_name(std::string_view name);
   Timestamp now() { return options_.clock->now(); }

@@ -297,13 +297,17 @@ Result<StatFs> FileSystemImpl::statfs() {
   return out;
 }
 
-Result<void> FileSystemImpl::sync() {
+void FileSystemImpl::save_numbers() {
   ignore_error(numbers_.save(), "numbers stay in memory and are written when there is space");
+}
+
+Result<void> FileSystemImpl::sync() {
+  save_numbers();
   return forest_.sync();
 }
 
 Result<void> FileSystemImpl::checkpoint() {
-  CAW_TRY(sync());
+  save_numbers();
   return forest_.checkpoint();
 }
 
