@@ -201,14 +201,18 @@ TEST(FsThreads, PlainForest) {
 }
 
 #ifndef CAW_WITHOUT_ENGINE
+VolumeBedOptions threaded_volume(uint64_t seed) {
+  VolumeBedOptions options;
+  options.shape = tiny_shape(seed);
+  options.blocks = 65536;
+  options.background = true;
+  return options;
+}
+
 TEST(FsThreads, Engine) {
   const uint64_t first = env_number("CAW_SEED", 1);
   for (uint64_t seed = first; seed < first + env_number("CAW_SEEDS", 3); ++seed) {
-    VolumeBedOptions options;
-    options.shape = tiny_shape(seed);
-    options.blocks = 65536;
-    options.background = true;
-    FsVolumeBed bed(options);
+    FsVolumeBed bed(threaded_volume(seed));
     run_threads(bed.forest(), seed, env_number("CAW_OPS", 1500));
     EXPECT_EQ(bed.check(), "") << "seed " << seed;
   }
@@ -291,11 +295,7 @@ class ClonesComeAndGo {
 TEST(FsThreads, ListingsGoOnWhileClonesComeAndGo) {
   const uint64_t first = env_number("CAW_SEED", 1);
   for (uint64_t seed = first; seed < first + env_number("CAW_SEEDS", 3); ++seed) {
-    VolumeBedOptions options;
-    options.shape = tiny_shape(seed);
-    options.blocks = 65536;
-    options.background = true;
-    FsVolumeBed bed(options);
+    FsVolumeBed bed(threaded_volume(seed));
     {
       ClonesComeAndGo test(bed.forest());
       test.prepare();
