@@ -1,5 +1,8 @@
 #include "dev/memory_device.h"
 
+#include <xxhash.h>
+
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <utility>
@@ -8,6 +11,15 @@
 
 namespace caw {
 namespace {
+
+constexpr std::array<std::byte, kBlockSize> kZeros{};
+
+/// What a block adds to the digest of its image; nothing if it is zeros.
+uint64_t digest_of(uint64_t block, const BlockContentRef& content) {
+  if (!content || content->bytes == kZeros) return 0;
+  const std::array<uint64_t, 2> both{block, content->hash};
+  return XXH3_64bits(both.data(), sizeof both);
+}
 
 class MemoryDevice final : public BlockDevice {
  public:
@@ -65,14 +77,17 @@ class MemoryDevice final : public BlockDevice {
 
 }  // namespace
 
+BlockContent::BlockContent(std::span<const std::byte, kBlockSize> data)
+    : hash(XXH3_64bits(data.data(), data.size())) {
+  std::copy(data.begin(), data.end(), bytes.begin());
+}
+
 std::vector<BlockContentRef> make_block_contents(std::span<const std::byte> data) {
   CAW_ASSERT(data.size() % kBlockSize == 0);
   std::vector<BlockContentRef> contents;
   contents.reserve(data.size() / kBlockSize);
   for (; !data.empty(); data = data.subspan(kBlockSize)) {
-    auto content = make_ref<BlockContent>();
-    std::memcpy(content->bytes.data(), data.data(), kBlockSize);
-    contents.emplace_back(content);
+    contents.emplace_back(make_ref<BlockContent>(data.first<kBlockSize>()));
   }
   return contents;
 }
@@ -96,26 +111,37 @@ void MemoryImage::write(BlockAddr first, std::span<const std::byte> data) {
   std::unique_lock lock(mutex_);
   CAW_ASSERT(raw(first) + contents.size() <= contents_.size());
   for (uint64_t i = 0; i < contents.size(); ++i) {
-    contents_[raw(first) + i] = std::move(contents[i]);
+    replace(raw(first) + i, std::move(contents[i]));
   }
 }
 
 void MemoryImage::put(BlockAddr at, BlockContentRef content) {
   std::unique_lock lock(mutex_);
   CAW_ASSERT(raw(at) < contents_.size());
-  contents_[raw(at)] = std::move(content);
+  replace(raw(at), std::move(content));
 }
 
 void MemoryImage::clear(BlockAddr first, uint64_t blocks) {
   std::unique_lock lock(mutex_);
   CAW_ASSERT(raw(first) + blocks <= contents_.size());
-  for (uint64_t i = 0; i < blocks; ++i) contents_[raw(first) + i] = nullptr;
+  for (uint64_t i = 0; i < blocks; ++i) replace(raw(first) + i, nullptr);
+}
+
+void MemoryImage::replace(uint64_t block, BlockContentRef content) {
+  digest_ += digest_of(block, content) - digest_of(block, contents_[block]);
+  contents_[block] = std::move(content);
+}
+
+uint64_t MemoryImage::digest() const {
+  std::shared_lock lock(mutex_);
+  return digest_;
 }
 
 Ref<MemoryImage> MemoryImage::clone() const {
   auto copy = make_ref<MemoryImage>(uint64_t{0});
   std::shared_lock lock(mutex_);
   copy->contents_ = contents_;
+  copy->digest_ = digest_;
   return copy;
 }
 

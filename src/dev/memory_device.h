@@ -20,7 +20,9 @@ namespace caw {
 
 /// The bytes of one block, never changed once they are in an image.
 struct BlockContent final : RefCounted {
+  explicit BlockContent(std::span<const std::byte, kBlockSize> data);
   std::array<std::byte, kBlockSize> bytes;
+  uint64_t hash;  ///< of the bytes
 };
 using BlockContentRef = Ref<const BlockContent>;
 
@@ -38,12 +40,17 @@ class MemoryImage final : public RefCounted {
   void write(BlockAddr first, std::span<const std::byte> data);
   void put(BlockAddr at, BlockContentRef content);
   void clear(BlockAddr first, uint64_t blocks);
+  /// Tells images of different contents apart; kept up to date, costs nothing to ask.
+  uint64_t digest() const;
   /// An image that starts with the same contents and then goes its own way.
   Ref<MemoryImage> clone() const;
 
  private:
+  void replace(uint64_t block, BlockContentRef content);
+
   mutable std::shared_mutex mutex_;
   std::vector<BlockContentRef> contents_;  // guarded by mutex_; null = zeros
+  uint64_t digest_ = 0;                    // guarded by mutex_; sum over the blocks
 };
 
 /// A device on `image`.  Its flush() has nothing to do; ensure_backed() always succeeds.

@@ -144,12 +144,39 @@ bool CrashExplorer::advance() {
   if (point_ == events_.size()) return false;
   const auto [operation, ended] = events_[point_];
   ++point_;
+  has_new_images_ = false;
   if (operation->kind == LoggedKind::flush) {
     if (ended) settle(*operation);
   } else if (!ended) {
     in_flight_.push_back(operation);
+    has_new_images_ = true;
   }
   return true;
+}
+
+std::vector<std::vector<Fate>> CrashExplorer::cases(size_t most, Random& random) const {
+  const size_t writes = in_flight_.size();
+  std::vector<std::vector<Fate>> cases{std::vector<Fate>(writes, Fate::absent)};
+  if (writes == 0 || !has_new_images_) return cases;
+  const auto next_case = [](std::vector<Fate> fates) {
+    for (Fate& fate : fates) {
+      fate = static_cast<Fate>((static_cast<int>(fate) + 1) % 3);
+      if (fate != Fate::absent) break;
+    }
+    return fates;
+  };
+  while (cases.size() <= most) {
+    std::vector<Fate> next = next_case(cases.back());
+    if (next == cases.front()) return cases;
+    cases.push_back(std::move(next));
+  }
+  cases.resize(1);
+  cases.emplace_back(writes, Fate::whole);
+  while (cases.size() < most) {
+    std::vector<Fate>& fates = cases.emplace_back(writes);
+    for (Fate& fate : fates) fate = static_cast<Fate>(random.below(3));
+  }
+  return cases;
 }
 
 /// What had returned before `flush` began is on the medium now.

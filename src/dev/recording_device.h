@@ -9,7 +9,7 @@
 //   ... run, note log.point() where the program was promised something ...
 //   CrashExplorer crash(log);
 //   do {
-//     for (fates of crash.in_flight()) check(crash.image(fates, seed));
+//     for (fates of crash.cases(9, random)) check(crash.image(fates, seed));
 //   } while (crash.advance());
 #pragma once
 
@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/random.h"
 #include "dev/block_device.h"
 #include "dev/memory_device.h"
 
@@ -100,6 +101,11 @@ class CrashExplorer {
   bool advance();
   /// The writes in flight here, oldest first.
   const std::vector<const LoggedOperation*>& in_flight() const { return in_flight_; }
+  /// Whether the last step brought images that were not possible before it.
+  bool has_new_images() const { return has_new_images_; }
+  /// What may have befallen the writes in flight: every case if there are at most `most`, else none,
+  /// all, and a sample.  One case where the last step brought no new image.
+  std::vector<std::vector<Fate>> cases(size_t most, Random& random) const;
   /// The medium after a crash here, where fates[i] befell in_flight()[i].  `seed` chooses the
   /// sectors of torn writes.  A new image, the caller's to change.
   Ref<MemoryImage> image(std::span<const Fate> fates, uint64_t seed) const;
@@ -112,6 +118,7 @@ class CrashExplorer {
   Ref<MemoryImage> durable_;
   std::vector<const LoggedOperation*> in_flight_;
   uint64_t point_ = 0;
+  bool has_new_images_ = true;
 };
 
 }  // namespace caw

@@ -1,12 +1,13 @@
 // Power cuts on the real engine: at every point of a recorded history, with subsets of the writes
 // in flight, the volume opens and holds what it held after some op, none before the last sync.
-//   CAW_SEED, CAW_SEEDS (default 4), CAW_OPS (ops of each life; default 80),
-//   CAW_CUTS (images tried per point; default 3)
+//   CAW_SEED, CAW_SEEDS (default 12), CAW_OPS (ops of each life; default 80),
+//   CAW_CUTS (most images tried per point; default 9)
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "dev/recording_device.h"
@@ -78,7 +79,7 @@ class FlushlessDevice final : public BlockDevice {
 struct LifePlan {
   uint64_t seed = 1;
   uint64_t ops = 80;
-  uint64_t cuts = 3;                     ///< images tried at each point
+  uint64_t cuts = 9;                     ///< images tried at each point
   bool lose_flushes = false;
 };
 
@@ -96,15 +97,9 @@ class CrashLife {
     if (!what_.empty()) return what_;
     CrashExplorer crash(log_);
     do {
-      const size_t writes = crash.in_flight().size();
-      for (uint64_t cut = 0; cut < plan_.cuts; ++cut) {
-        std::vector<Fate> fates(writes, cut == 0 ? Fate::absent : Fate::whole);
-        if (cut >= 2) {
-          for (Fate& fate : fates) fate = static_cast<Fate>(random_.below(3));
-        }
+      for (const std::vector<Fate>& fates : crash.cases(plan_.cuts, random_)) {
         std::string wrong = try_image(crash.image(fates, random_.next()), crash.point());
         if (!wrong.empty()) return "point " + std::to_string(crash.point()) + ": " + wrong;
-        if (writes == 0) break;
       }
     } while (crash.advance());
     return images_ > 20 ? std::string() : "only " + std::to_string(images_) + " images";
@@ -113,6 +108,8 @@ class CrashLife {
   Ref<MemoryImage> survivor() const { return survivor_; }
   const ForestModel& survivor_model() const { return survivor_model_; }
   uint64_t image_count() const { return images_; }
+  /// Digests of the images tried.
+  const std::unordered_set<uint64_t>& digests() const { return digests_; }
   /// Operations that the log gave back, in all images.
   uint64_t replayed() const { return replayed_; }
 
@@ -187,6 +184,7 @@ class CrashLife {
 
   std::string try_image(const Ref<MemoryImage>& image, uint64_t point) {
     ++images_;
+    digests_.insert(image->digest());
     VolumeBed bed(options(false), image);
     if (const auto opened = bed.open(); !opened) return text_of(opened, "open");
     replayed_ += bed.volume().figures().replayed;
@@ -224,6 +222,7 @@ class CrashLife {
   std::vector<ForestModel> states_;
   std::string what_;
   uint64_t images_ = 0;
+  std::unordered_set<uint64_t> digests_;
   uint64_t replayed_ = 0;
   Ref<MemoryImage> survivor_;
   ForestModel survivor_model_;
@@ -239,11 +238,12 @@ Ref<MemoryImage> new_volume(uint64_t seed) {
 
 TEST(EngineCrash, LeavesAPrefixThatHoldsEverySync) {
   const uint64_t first = env_number("CAW_SEED", 1);
-  const uint64_t seeds = env_number("CAW_SEEDS", 4);
+  const uint64_t seeds = env_number("CAW_SEEDS", 12);
   LifePlan plan;
   plan.ops = env_number("CAW_OPS", 80);
-  plan.cuts = env_number("CAW_CUTS", 3);
+  plan.cuts = env_number("CAW_CUTS", 9);
   uint64_t images = 0;
+  std::unordered_set<uint64_t> distinct;
   uint64_t replayed = 0;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     Ref<MemoryImage> image = new_volume(seed);
@@ -257,13 +257,15 @@ TEST(EngineCrash, LeavesAPrefixThatHoldsEverySync) {
                            << " CAW_OPS=" << plan.ops << " CAW_CUTS=" << plan.cuts
                            << " engine_crash_test";
       images += crash.image_count();
+      distinct.insert(crash.digests().begin(), crash.digests().end());
       replayed += crash.replayed();
       image = crash.survivor();
       model = crash.survivor_model();
     }
   }
-  std::printf("%llu images tried, %llu operations replayed\n",
-              static_cast<unsigned long long>(images), static_cast<unsigned long long>(replayed));
+  std::printf("%llu images tried, %zu of them distinct, %llu operations replayed\n",
+              static_cast<unsigned long long>(images), distinct.size(),
+              static_cast<unsigned long long>(replayed));
   EXPECT_GT(replayed, images);
 }
 

@@ -1,62 +1,24 @@
 // Power cuts on a file system: at every point of a recorded history, with subsets of the writes in
 // flight, it mounts and shows what it showed after some operation, none before the last sync; so
-// renames, clones and removals are there wholly or not at all.  A second thread syncs all the
-// while, so that checkpoints are cut between any two batches.
-//   CAW_SEED, CAW_SEEDS (default 10), CAW_OPS (default 200), CAW_CUTS (images per point; default 2)
+// renames, clones and removals are there wholly or not at all.  A second thread syncs and makes
+// checkpoints all the while, so that they are cut between any two batches.
+//   CAW_SEED, CAW_SEEDS (default 30), CAW_OPS (default 200), CAW_CUTS (most images per point; default 9)
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstdio>
-#include <set>
 #include <string>
 #include <thread>
+#include <unordered_set>
 #include <vector>
 
+#include "crash/fs_dump.h"
 #include "dev/recording_device.h"
 #include "model/fs_harness.h"
 #include "support/volume_bed.h"
 
 namespace caw {
 namespace {
-
-/// Everything that shows, below `path`, as text.  Counts what cannot be read as a failure.
-void dump(FsClient& client, const std::string& path, std::string& out,
-          std::set<uint64_t>& numbers) {
-  for (const auto& [name, ino] : client.list(path)) {
-    const std::string here = path + "/" + name;
-    EXPECT_TRUE(numbers.insert(ino).second) << here << ": inode number twice";
-    const Attributes stat = client.stat(here);
-    EXPECT_EQ(stat.ino, ino) << here;
-    out += here + " mode " + std::to_string(stat.mode) + " mtime " +
-           std::to_string(stat.mtime.seconds);
-    if (S_ISREG(stat.mode)) {
-      const std::string bytes = client.read(here);
-      EXPECT_EQ(bytes.size(), stat.size) << here;
-      out += " size " + std::to_string(stat.size) + " sum " +
-             std::to_string(std::hash<std::string>()(bytes));
-    }
-    out += '\n';
-    if (S_ISDIR(stat.mode)) dump(client, here, out, numbers);
-  }
-}
-
-std::string dump(FsClient& client) {
-  std::string out;
-  std::set<uint64_t> numbers;
-  dump(client, "", out, numbers);
-  return out;
-}
-
-/// Where two dumps part.
-std::string difference(const std::string& a, const std::string& b) {
-  size_t at = 0;
-  while (at < a.size() && at < b.size() && a[at] == b[at]) ++at;
-  while (at > 0 && a[at - 1] != '\n') --at;
-  const auto line = [&](const std::string& text) {
-    return text.substr(at, text.find('\n', at) - at);
-  };
-  return "found \"" + line(a) + "\", expected \"" + line(b) + "\"";
-}
 
 class FsCrash {
  public:
@@ -77,8 +39,8 @@ class FsCrash {
     synced_ = {{0, 0}};
     std::atomic<bool> stop{false};
     std::thread syncer([&] {
-      while (!stop) {
-        EXPECT_TRUE(bed.forest().sync());
+      for (uint64_t turn = 0; !stop; ++turn) {
+        EXPECT_TRUE(turn % 3 == 0 ? bed.volume().checkpoint() : bed.forest().sync());
         std::this_thread::yield();
       }
     });
@@ -86,7 +48,7 @@ class FsCrash {
       begun_.push_back(log_.point());
       names_.push_back(step(client));
       dumps_.push_back(dump(client));
-      if (random_.one_in(9)) {
+      if (random_.one_in(3)) {
         EXPECT_TRUE(client.fs().sync());
         synced_.emplace_back(log_.point(), dumps_.size() - 1);
       }
@@ -100,30 +62,18 @@ class FsCrash {
   void explore(uint64_t cuts) {
     CrashExplorer crash(log_);
     do {
-      const size_t writes = crash.in_flight().size();
-      for (uint64_t cut = 0; cut < cuts; ++cut) {
-        std::vector<Fate> fates(writes, Fate::whole);
-        if (cut > 0) {
-          for (Fate& fate : fates) fate = static_cast<Fate>(random_.below(3));
-        }
+      for (const std::vector<Fate>& fates : crash.cases(cuts, random_)) {
         try_image(crash.image(fates, random_.next()), crash.point());
         if (testing::Test::HasFailure()) return;
-        if (writes == 0) break;
       }
-    } while (advance(crash));
+    } while (crash.advance());
   }
 
   uint64_t image_count() const { return images_; }
+  /// Digests of the images tried.
+  const std::unordered_set<uint64_t>& digests() const { return digests_; }
 
  private:
-  /// Long histories are sampled.
-  bool advance(CrashExplorer& crash) {
-    for (uint64_t steps = 1 + random_.below(6); steps > 0; --steps) {
-      if (!crash.advance()) return false;
-    }
-    return true;
-  }
-
   static Ref<MemoryImage> new_image(uint64_t seed) {
     VolumeBedOptions options;
     options.shape = tiny_shape(seed);
@@ -180,6 +130,7 @@ class FsCrash {
 
   void try_image(const Ref<MemoryImage>& image, uint64_t point) {
     ++images_;
+    digests_.insert(image->digest());
     VolumeBed bed(VolumeBedOptions{}, image);
     const Result<void> opened = bed.open();
     ASSERT_TRUE(opened) << "point " << point << ": " << opened.error().to_string();
@@ -215,25 +166,29 @@ class FsCrash {
   std::vector<uint64_t> begun_;          ///< [i]: point at which operation i + 1 began
   std::vector<std::pair<uint64_t, size_t>> synced_;
   uint64_t images_ = 0;
+  std::unordered_set<uint64_t> digests_;
 };
 
 TEST(FsCrash, ShowsAPrefixThatHoldsEverySync) {
   const uint64_t first = env_number("CAW_SEED", 1);
-  const uint64_t seeds = env_number("CAW_SEEDS", 10);
+  const uint64_t seeds = env_number("CAW_SEEDS", 30);
   const uint64_t ops = env_number("CAW_OPS", 200);
   uint64_t images = 0;
+  std::unordered_set<uint64_t> distinct;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     SCOPED_TRACE("about (threads differ): CAW_SEEDS=1 CAW_SEED=" + std::to_string(seed) +
                  " CAW_OPS=" + std::to_string(ops) + " fs_crash_test");
     FsCrash crash(seed);
     crash.live(ops);
     if (HasFailure()) return;
-    crash.explore(env_number("CAW_CUTS", 2));
+    crash.explore(env_number("CAW_CUTS", 9));
     if (HasFailure()) return;
     images += crash.image_count();
+    distinct.insert(crash.digests().begin(), crash.digests().end());
   }
   EXPECT_GT(images, 20 * seeds);
-  std::printf("%llu images tried\n", static_cast<unsigned long long>(images));
+  std::printf("%llu images tried, %zu of them distinct\n",
+              static_cast<unsigned long long>(images), distinct.size());
 }
 
 }  // namespace
