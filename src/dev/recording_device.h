@@ -103,8 +103,8 @@ class CrashExplorer {
   const std::vector<const LoggedOperation*>& in_flight() const { return in_flight_; }
   /// Whether the last step brought images that were not possible before it.
   bool has_new_images() const { return has_new_images_; }
-  /// What may have befallen the writes in flight: every case if there are at most `most`, else none,
-  /// all, and a sample.  One case where the last step brought no new image.
+  /// What may have befallen the writes in flight: every case if there are at most `most`,
+  /// else none, all, and a sample.  One case where the last step brought no new image.
   std::vector<std::vector<Fate>> cases(size_t most, Random& random) const;
   /// The medium after a crash here, where fates[i] befell in_flight()[i].  `seed` chooses the
   /// sectors of torn writes.  A new image, the caller's to change.

@@ -2,7 +2,8 @@
 // flight, it mounts and shows what it showed after some operation, none before the last sync; so
 // renames, clones and removals are there wholly or not at all.  A second thread syncs and makes
 // checkpoints all the while, so that they are cut between any two batches.
-//   CAW_SEED, CAW_SEEDS (default 30), CAW_OPS (default 200), CAW_CUTS (most images per point; default 9)
+//   CAW_SEED, CAW_SEEDS (default 30), CAW_OPS (default 200),
+//   CAW_CUTS (most images per point; default 9)
 #include <gtest/gtest.h>
 
 #include <atomic>
