@@ -85,6 +85,7 @@ int run_fsck(Arguments arguments) {
 
   FileDeviceOptions options;
   options.read_only = true;
+  options.patience = kOpenPatience;
   const auto device = open_file_device(image, options);
   if (!device) {
     complain("fsck", image, device.error());

@@ -86,6 +86,7 @@ std::string serve_volume(const MountRequest& request, std::function<void()> read
   share_memory_among_threads();
   FileDeviceOptions device_options;
   device_options.read_only = options.read_only;
+  device_options.patience = kOpenPatience;
   auto device = open_file_device(request.image, device_options);
   if (!device) return say(device.error());
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -60,7 +61,13 @@ struct FileDeviceOptions {
   bool read_only = false;
   bool exclusive = true;   ///< lock the image against a second mount; fails with device_in_use
   bool direct = true;      ///< O_DIRECT where the host allows it
+  /// How long to wait for an image in use: the kernel closes the files of a process that was killed
+  /// a moment after it has ended, when its io_uring is taken down.
+  std::chrono::milliseconds patience{0};
 };
+
+/// For commands: the patience that a killed server needs.
+inline constexpr std::chrono::milliseconds kOpenPatience{2000};
 
 /// A regular file or a block device.  Its size is what it is at the time of opening.
 /// Fails: device_open (with the system's errno), device_kind, device_size, device_in_use.

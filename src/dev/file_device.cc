@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -310,10 +312,8 @@ Result<void> measure(int fd, FileTraits& traits) {
   return {};
 }
 
-}  // namespace
-
-Result<std::unique_ptr<BlockDevice>> open_file_device(const std::string& path,
-                                                      const FileDeviceOptions& options) {
+Result<std::unique_ptr<BlockDevice>> open_once(const std::string& path,
+                                               const FileDeviceOptions& options) {
   // Looked at before it is opened: opening a pipe would wait, opening some devices acts on them.
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return fail(Code::device_open, 0, "stat", errno);
@@ -333,6 +333,19 @@ Result<std::unique_ptr<BlockDevice>> open_file_device(const std::string& path,
     CAW_TRY(lock_image(file.get(), options.read_only));
   }
   return std::make_unique<FileDevice>(std::move(file), traits);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<BlockDevice>> open_file_device(const std::string& path,
+                                                      const FileDeviceOptions& options) {
+  const auto end = std::chrono::steady_clock::now() + options.patience;
+  while (true) {
+    auto device = open_once(path, options);
+    if (device || device.error().code != Code::device_in_use) return device;
+    if (std::chrono::steady_clock::now() >= end) return device;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 }
 
 }  // namespace caw

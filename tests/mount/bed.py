@@ -76,10 +76,7 @@ class Bed:
         """The server ends at once, as in a crash, and its mount is taken away."""
         pid = self.info()["pid"]
         os.kill(pid, signal.SIGKILL)
-        for _ in range(500):
-            if not os.path.exists(f"/proc/{pid}") or is_zombie(pid):
-                break
-            time.sleep(0.01)
+        wait_for_end(pid)
         run("umount", "-l", self.dir)
 
     def destroy(self):
@@ -96,6 +93,22 @@ def bed_is_alive(bed):
         return is_mounted(bed.dir) and os.stat(bed.dir) is not None
     except OSError:
         return False
+
+
+def has_ended(pid):
+    """The process with all its threads: only then are its files closed."""
+    try:
+        return is_zombie(pid) and len(os.listdir(f"/proc/{pid}/task")) < 2
+    except OSError:
+        return True
+
+
+def wait_for_end(pid, seconds=60):
+    end = time.monotonic() + seconds
+    while not has_ended(pid):
+        if time.monotonic() > end:
+            raise AssertionError(f"process {pid} does not end")
+        time.sleep(0.002)
 
 
 def is_zombie(pid):

@@ -74,10 +74,7 @@ class Remounting(bed.MountedTest):
         write(self.path("file"), b"x")
         pid = self.bed.info()["pid"]
         os.kill(pid, 15)
-        for _ in range(500):
-            if not os.path.exists(f"/proc/{pid}") or bed.is_zombie(pid):
-                break
-            time.sleep(0.02)
+        bed.wait_for_end(pid)
         self.assertFalse(bed.is_mounted(self.bed.dir))
         self.assertTrue(self.bed.info(self.bed.image)["unmounted_in_order"])
         self.bed.mount()
@@ -156,16 +153,10 @@ class Crashes(bed.MountedTest):
                                     stderr=subprocess.DEVNULL)
             time.sleep(1)
             os.kill(pid, signal)
-            ended = False
-            for _ in range(200):
-                tasks = f"/proc/{pid}/task"
-                ended = bed.is_zombie(pid) and (not os.path.exists(tasks) or
-                                                len(os.listdir(tasks)) < 2)
-                if ended:
-                    break
-                time.sleep(0.05)
-            busy.kill()
-            self.assertTrue(ended, signal)
+            try:
+                bed.wait_for_end(pid, 10)
+            finally:
+                busy.kill()
             busy.wait(10)
             bed.run("umount", "-l", self.bed.dir)
             self.bed.check()
