@@ -3,7 +3,7 @@
 # The one list of packages: the names are those of Debian 12, Debian 13 and Ubuntu 24.04.
 
 caw_packages=(
-  g++ cmake ninja-build pkg-config python3
+  g++ cmake ninja-build pkg-config python3 git
   libfuse3-dev fuse3 liburing-dev
   libzstd-dev liblz4-dev libxxhash-dev
   libabsl-dev libfmt-dev libcli11-dev nlohmann-json3-dev

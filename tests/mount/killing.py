@@ -105,7 +105,8 @@ def digest_of(root):
 
 
 class History:
-    """digests[i]: after i changes; began[i], ended[i]: when change i + 1 was asked for, answered."""
+    """digests[i]: after i changes; began[i] and ended[i]: when change i + 1 was asked for and
+    answered."""
 
     def __init__(self, digest):
         self.digests = [digest]
@@ -346,8 +347,8 @@ def judge(root, workers, cloner):
             wrong.append(f"{worker.name} failed: {worker.failure!r}")
         found = fitting(worker.history, digest_of(worker.root))
         if not found:
-            wrong.append(f"{worker.name} shows none of its states from {worker.history.synced} on; "
-                         f"{nearest(worker, worker.root)}")
+            wrong.append(f"{worker.name} shows none of its states from {worker.history.synced} "
+                         f"on; {nearest(worker, worker.root)}")
         else:
             seen[worker] = found
     wrong += judge_order(seen)
