@@ -139,7 +139,8 @@ struct caw_info {
 	__u64 requests;             /* from the kernel */
 	__u64 clones;               /* made since mounting */
 	__u64 flushed_writers;      /* open files flushed by a clone before it copied */
-	__u64 reserved[32];
+	char failure[128];          /* why it went read-only, ended by a NUL; else empty */
+	__u64 reserved[16];
 };
 
 #define CAW_IOC_MAGIC 0xCA

@@ -30,11 +30,14 @@ std::string_view name_of(Code code);
 
 struct [[nodiscard]] Error {
   Code code = Code::unknown;
-  int sys_errno = 0;         ///< errno of the failed system call; 0: errno_of(code)
+  int sys_errno = 0;         ///< errno of the failed system call, if there was one
   uint64_t detail = 0;       ///< block address, node id, offset …: what `code` says
   const char* where = "";    ///< static string: function or file that noticed
 
-  int as_errno() const { return sys_errno != 0 ? sys_errno : errno_of(code); }
+  /// What a caller sees.  The host's own errno tells nothing of the volume, but where it was opened.
+  int as_errno() const {
+    return code == Code::device_open && sys_errno != 0 ? sys_errno : errno_of(code);
+  }
   std::string to_string() const;
 };
 

@@ -65,6 +65,7 @@ TEST(ErrorTable, ANumberThatIsNotInItIsAnIoError) {
 TEST(Error, TheSystemsErrnoComesBeforeTheCodes) {
   EXPECT_EQ((Error{Code::device_open}).as_errno(), EIO);
   EXPECT_EQ((Error{Code::device_open, ENOENT}).as_errno(), ENOENT);
+  EXPECT_EQ((Error{Code::device_write, ENOTCONN}).as_errno(), EIO);
 }
 
 TEST(Error, SaysWhatWhyAndWhere) {

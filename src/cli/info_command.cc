@@ -70,6 +70,8 @@ Json describe(const caw_info& info) {
           {"label", printable(label)},
           {"format_version", info.format_version},
           {"read_only", (info.flags & CAW_INFO_READ_ONLY) != 0},
+          {"failure", printable(std::string(info.failure,
+                                            strnlen(info.failure, sizeof info.failure)))},
           {"shared", (info.flags & CAW_INFO_SHARED) != 0},
           {"pid", info.pid},
           {"total_bytes", info.total_bytes},

@@ -63,6 +63,14 @@ void share_memory_among_threads() {
 #endif
 }
 
+/// What happens when nobody waits for an answer goes to the system's log (and to stderr, as long
+/// as there is one).
+void warn(const MountRequest& request, const Error& error) {
+  const std::string text =
+      sentence("mount", request.image, error.to_string(), advice_for(error));
+  syslog(LOG_ERR, "%s", text.c_str());
+}
+
 /// Serves until unmounted.  `ready` is called once the directory is usable.  Returns the sentence
 /// to tell, empty if all went well.
 std::string serve_volume(const MountRequest& request, std::function<void()> ready) {
@@ -83,6 +91,7 @@ std::string serve_volume(const MountRequest& request, std::function<void()> read
     return fuse_sentence(request, mountable.error());
   }
 
+  openlog("cawfs", LOG_PID | LOG_PERROR, LOG_DAEMON);
   share_memory_among_threads();
   FileDeviceOptions device_options;
   device_options.read_only = options.read_only;
@@ -95,6 +104,7 @@ std::string serve_volume(const MountRequest& request, std::function<void()> read
       options.cache_bytes != 0 ? options.cache_bytes : default_cache_bytes();
   volume_options.commit_interval = options.commit_interval;
   volume_options.read_only = options.read_only;
+  volume_options.on_trouble = [&request](const Error& error) { warn(request, error); };
   auto volume = Volume::open(std::move(*device), volume_options);
   if (!volume) return say(volume.error());
 
@@ -162,7 +172,6 @@ constexpr std::string_view kReady = "R";
     close(report);
   });
   if (!trouble.empty() && ready) {
-    openlog("cawfs", LOG_PID, LOG_DAEMON);
     syslog(LOG_ERR, "%s", trouble.c_str());
   } else if (!trouble.empty()) {
     write_all(report, trouble);

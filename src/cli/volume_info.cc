@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
+#include <string>
 
+#include "cli/report.h"
 #include "volume/volume.h"
 
 namespace caw {
@@ -14,7 +17,11 @@ void fill_info(Volume& volume, caw_info& info) {
   std::copy(superblock.uuid.begin(), superblock.uuid.end(), info.uuid);
   const size_t label_bytes = std::min(superblock.label.size(), sizeof info.label - 1);
   std::memcpy(info.label, superblock.label.data(), label_bytes);
-  if (volume.store().failed()) info.flags |= CAW_INFO_READ_ONLY;
+  if (const std::optional<Error> failure = volume.store().failure()) {
+    info.flags |= CAW_INFO_READ_ONLY;
+    const std::string reason = what_of(*failure);
+    std::memcpy(info.failure, reason.data(), std::min(reason.size(), sizeof info.failure - 1));
+  }
 
   info.total_bytes = figures.space.total_bytes;
   info.used_bytes = figures.space.used_bytes;

@@ -49,7 +49,7 @@ Seq Log::append(std::string record) {
 
 void Log::seal_pending() {
   if (pending_.empty()) return;
-  chunks_.push_back({std::exchange(pending_, {}), false});
+  chunks_.push_back({std::exchange(pending_, {}), next_seq_});
 }
 
 /// Lays the chunks out in frames.  False: there is no room.
@@ -64,7 +64,7 @@ bool Log::plan(Writing& writing) const {
       rest.remove_prefix(bytes);
       position += frame_blocks(bytes);
     }
-    if (chunk.ends_at_cut) writing.cut = position;
+    if (chunk.through <= cut_seq_) writing.cut = position;
   }
   writing.end = position;
   return position - head_ <= ring_.blocks();
@@ -86,7 +86,7 @@ Result<void> Log::write_frames(const Writing& writing) {
 /// As the only writer, writes all there is.  Requires: no write under way.
 Result<void> Log::write(std::unique_lock<std::mutex>& lock, bool flush) {
   if (failed_) return std::unexpected<Error>(*failed_);
-  if (ring_.blocks() == 0 || hole_) return fail(Code::log_full, 0, "Log");
+  if (ring_.blocks() == 0 || hole_end_) return fail(Code::log_full, 0, "Log");
   seal_pending();
   Writing writing;
   writing.chunks.swap(chunks_);
@@ -94,28 +94,49 @@ Result<void> Log::write(std::unique_lock<std::mutex>& lock, bool flush) {
     chunks_.swap(writing.chunks);
     return fail(Code::log_full, 0, "Log");
   }
-  if (writing.cut) cut_position_ = writing.cut;
   pending_bytes_ = 0;
   figures_.frames += writing.frames.size();
   figures_.written_bytes += (writing.end - tail_) * kBlockSize;
   tail_ = writing.end;
   writing.flushed = flushed_;
   writing.through = next_seq_;
+  writing.cut_seq = cut_seq_;
   writing_ = true;
   lock.unlock();
   Result<void> result = write_frames(writing);
   if (result && flush) result = device_.flush();
   lock.lock();
   writing_ = false;
-  if (!result) {
+  if (!result && result.error().code == Code::device_full) {
+    take_back(writing);
+    result = fail(Code::log_full, 0, "Log");
+  } else if (!result) {
     failed_ = result.error();
-  } else if (flush) {
+  }
+  if (result && writing.cut && writing.cut_seq == cut_seq_) cut_position_ = writing.cut;
+  if (result && flush) {
     flushed_ = writing.end;
     durable_ = std::max(durable_, writing.through);
     ++figures_.flushes;
   }
   written_.notify_all();
   return result;
+}
+
+/// The place stays behind; what was to lie there is for the next checkpoint to hold.
+void Log::take_back(Writing& writing) {
+  hole_end_ = tail_;
+  for (auto chunk = writing.chunks.rbegin(); chunk != writing.chunks.rend(); ++chunk) {
+    pending_bytes_ += chunk->bytes.size();
+    chunks_.push_front(std::move(*chunk));
+  }
+}
+
+void Log::drop_chunks(Seq before) {
+  while (!chunks_.empty() && chunks_.front().through <= before) {
+    pending_bytes_ -= chunks_.front().bytes.size();
+    chunks_.pop_front();
+  }
 }
 
 Result<void> Log::commit(Seq before) {
@@ -143,12 +164,8 @@ Seq Log::cut() {
   const std::scoped_lock lock(mutex_);
   seal_pending();
   cut_position_.reset();
-  for (Chunk& chunk : chunks_) chunk.ends_at_cut = false;  // of a checkpoint that failed
-  if (chunks_.empty()) {
-    cut_position_ = tail_;
-  } else {
-    chunks_.back().ends_at_cut = true;
-  }
+  if (chunks_.empty()) cut_position_ = tail_;
+  cut_seq_ = next_seq_;
   return next_seq_;
 }
 
@@ -164,12 +181,8 @@ Result<uint64_t> Log::position_after_cut() {
     if (written || cut_position_) continue;
     if (written.error().code != Code::log_full) return std::unexpected<Error>(written.error());
     // The checkpoint holds them.  Should it fail, nothing after them may be written.
-    hole_ = true;
-    const auto last = std::ranges::find_if(chunks_, &Chunk::ends_at_cut);
-    for (auto chunk = chunks_.begin(); chunk <= last; ++chunk) {
-      pending_bytes_ -= chunk->bytes.size();
-    }
-    chunks_.erase(chunks_.begin(), last + 1);
+    hole_end_ = tail_;
+    drop_chunks(cut_seq_);
     cut_position_ = tail_;
   }
   return *cut_position_;
@@ -177,17 +190,18 @@ Result<uint64_t> Log::position_after_cut() {
 
 void Log::trim(uint64_t position, Seq seq) {
   const std::scoped_lock lock(mutex_);
+  drop_chunks(seq);
   head_ = position;
   durable_ = std::max(durable_, seq);
   checkpointed_ = seq;
-  hole_ = false;
+  if (hole_end_ && position >= *hole_end_) hole_end_.reset();
   note_filling();
   written_.notify_all();
 }
 
 void Log::hold_until_trim() {
   const std::scoped_lock lock(mutex_);
-  hole_ = true;
+  hole_end_ = tail_;
 }
 
 void Log::note_filling() {

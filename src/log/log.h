@@ -7,7 +7,8 @@
 //
 // A full ring refuses commits (log_full) until a checkpoint has made room; the caller takes one,
 // which makes the same records durable.  Records that a cut left without room are never written;
-// until the checkpoint of that cut is durable nothing else is either (the log has a hole).
+// until the checkpoint of that cut is durable nothing else is either (the log has a hole).  The same
+// holds for records that could not be written because the host is full.
 //
 // Threads: all methods from any thread; cut() under the exclusive gate, append() under either side.
 #pragma once
@@ -78,7 +79,7 @@ class Log {
  private:
   struct Chunk {
     std::string bytes;
-    bool ends_at_cut = false;
+    Seq through = 0;  ///< first number after it
   };
   struct Frame {
     uint64_t position = 0;
@@ -90,6 +91,7 @@ class Log {
     uint64_t flushed = 0;
     uint64_t end = 0;
     std::optional<uint64_t> cut;  ///< position after the chunk that ends at the cut
+    Seq cut_seq = 0;
     Seq through = 0;
   };
 
@@ -98,6 +100,8 @@ class Log {
   bool plan(Writing& writing) const;
   Result<void> write(std::unique_lock<std::mutex>& lock, bool flush);
   Result<void> write_frames(const Writing& writing);
+  void take_back(Writing& writing);
+  void drop_chunks(Seq before);
 
   BlockDevice& device_;
   const LogRing ring_;
@@ -115,9 +119,12 @@ class Log {
   Seq checkpointed_;
   std::atomic<uint64_t> pending_bytes_{0};  ///< changed under mutex_
   std::atomic<bool> filling_{false};        ///< changed under mutex_; asked before each operation
+  Seq cut_seq_ = 0;           ///< of the last cut
   std::optional<uint64_t> cut_position_;
   bool writing_ = false;
-  bool hole_ = false;         ///< records were dropped, or the medium's log is not ours yet
+  /// Records were dropped, or the medium's log is not ours yet: nothing is written before a
+  /// checkpoint begins the log here or later.
+  std::optional<uint64_t> hole_end_;
   std::optional<Error> failed_;
   LogFigures figures_;
 };

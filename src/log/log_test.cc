@@ -8,6 +8,7 @@
 #include "base/aligned_buffer.h"
 #include "base/bytes.h"
 #include "base/random.h"
+#include "dev/faulty_device.h"
 #include "dev/memory_device.h"
 #include "dev/recording_device.h"
 #include "format/log_record.h"
@@ -116,6 +117,32 @@ TEST(Log, NothingIsWrittenWhileItIsHeld) {
   log.trim(26, cut);
   ASSERT_TRUE(log.commit(11).has_value());
   EXPECT_EQ(read_back(*device, 26), std::vector<Seq>{10});
+}
+
+TEST(Log, AFullHostLeavesItToTheCheckpoint) {
+  FaultPlan plan;
+  FaultyDevice device(make_memory_device(kBlocks), plan);
+  Log log(device, small_ring(), kUuid, 100, 5);
+  log.append(record_of(10, 0));
+  const Seq first_cut = log.cut();
+  const Result<uint64_t> first = log.position_after_cut();
+  ASSERT_TRUE(first.has_value());
+  log.append(record_of(10, 1));
+  plan.arm({.on = DeviceOp::write, .error = Error{Code::device_full}});
+  EXPECT_EQ(code_of(log.commit(7)), Code::log_full);
+  // Of what failed any part may lie after the first cut: that checkpoint does not help.
+  log.trim(*first, first_cut);
+  EXPECT_EQ(code_of(log.commit(7)), Code::log_full);
+  log.append(record_of(10, 2));
+  const Seq second_cut = log.cut();
+  const Result<uint64_t> second = log.position_after_cut();
+  ASSERT_TRUE(second.has_value());
+  EXPECT_GT(*second, *first);
+  log.append(record_of(10, 3));
+  EXPECT_EQ(code_of(log.commit(9)), Code::log_full);
+  log.trim(*second, second_cut);
+  ASSERT_TRUE(log.commit(9).has_value());
+  EXPECT_EQ(read_back(device, *second), std::vector<Seq>{8});
 }
 
 TEST(Log, ManyThreadsShareAFlush) {

@@ -354,7 +354,7 @@ Result<void> NodeStoreImpl::write_checkpoint(Seq seq, bool clean, uint64_t log_p
   }
   const Result<void> written = prepared ? writer.finish(seq, clean, log_position) : prepared;
   if (!written) {
-    failed_ = true;
+    mark_failed(written.error());
     return written;
   }
   sealing_epoch_ = 0;

@@ -135,6 +135,21 @@ bool NodeStoreImpl::needs_checkpoint() const {
   return false;
 }
 
+void NodeStoreImpl::mark_failed(const Error& reason) {
+  {
+    std::lock_guard lock(failure_mutex_);
+    if (failure_) return;
+    failure_ = reason;
+    failed_ = true;
+  }
+  options_.on_failure(reason);
+}
+
+std::optional<Error> NodeStoreImpl::failure() const {
+  std::lock_guard lock(failure_mutex_);
+  return failure_;
+}
+
 Result<void> NodeStoreImpl::check_writable() const {
   if (options_.read_only) return fail(Code::read_only);
   if (failed()) return fail(Code::volume_failed);
@@ -287,7 +302,7 @@ Result<BlobRef> NodeStoreImpl::write_blob(std::string_view raw_bytes, SpaceClass
   const Result<void> written = device_->write(blob.ref.addr, blob.bytes.span());
   if (!written) {
     allocator_->cancel(Extent{blob.ref.addr, blocks});
-    if (written.error().code != Code::device_full) failed_ = true;
+    if (written.error().code != Code::device_full) mark_failed(written.error());
     return std::unexpected<Error>(written.error());
   }
   figures_.blob_writes.fetch_add(1, std::memory_order_relaxed);

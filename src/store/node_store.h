@@ -28,6 +28,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/gate.h"
@@ -44,6 +45,8 @@ namespace caw {
 struct StoreOptions {
   uint64_t cache_bytes = 256U << 20;   ///< images, decoded blobs and table pages together
   bool read_only = false;
+  /// Told once, when the store fails; from any thread, perhaps under locks.
+  std::function<void(const Error&)> on_failure = [](const Error&) {};
 };
 
 /// Counts of what was done, for tests of the nimble properties and `caw info`.
@@ -149,8 +152,10 @@ class NodeStore {
   /// True when so many numbers were drawn that a checkpoint should make new ones safe.
   virtual bool needs_checkpoint() const = 0;
   virtual bool failed() const = 0;
-  /// What was promised could not be written: volume_failed from now on.
-  virtual void mark_failed() = 0;
+  /// What was promised could not be written, for this reason: volume_failed from now on.
+  virtual void mark_failed(const Error& reason) = 0;
+  /// The first reason; none while !failed().
+  virtual std::optional<Error> failure() const = 0;
   virtual StoreCounters counters() const = 0;
   virtual SpaceFigures space() const = 0;
   virtual BlockDevice& device() = 0;

@@ -79,7 +79,8 @@ class NodeStoreImpl final : public NodeStore {
   uint64_t dirty_bytes() const override { return images_.dirty_bytes(); }
   bool needs_checkpoint() const override;
   bool failed() const override { return failed_.load(); }
-  void mark_failed() override { failed_ = true; }
+  void mark_failed(const Error& reason) override;
+  std::optional<Error> failure() const override;
   StoreCounters counters() const override;
   SpaceFigures space() const override { return allocator_->figures(); }
   BlockDevice& device() override { return *device_; }
@@ -130,6 +131,8 @@ class NodeStoreImpl final : public NodeStore {
   std::atomic<Epoch> sealing_epoch_{0};         ///< 0: no checkpoint under way
   std::atomic<bool> sealing_closed_{false};     ///< write_checkpoint() has begun
   std::atomic<bool> failed_{false};
+  mutable std::mutex failure_mutex_;
+  std::optional<Error> failure_;                // guarded by failure_mutex_
   Superblock durable_;                          ///< the newest on the device; checkpointer only
   unsigned durable_slot_;
   std::array<LogSegment, kLogSegments> log_segments_;

@@ -11,6 +11,7 @@ namespace {
 constexpr auto kIdleWait = std::chrono::milliseconds(200);
 constexpr uint64_t kReclaimBatch = 64;
 constexpr size_t kIdleTreesKept = 1024;
+constexpr size_t kMostNoted = 100;
 constexpr int kTreesSettledAtOpen = 64;
 constexpr auto kCheckpointInterval = std::chrono::milliseconds(30'000);
 constexpr uint64_t kWriteBehindBytes = 1U << 20;   // of records, in memory
@@ -215,7 +216,7 @@ Result<void> Volume::write_checkpoint(bool clean) {
   trees.clear();
   const Result<uint64_t> position = log_->position_after_cut();
   if (!position) {
-    store_->mark_failed();
+    store_->mark_failed(position.error());
     return std::unexpected(position.error());
   }
   CAW_TRY(store_->write_checkpoint(seq, clean, *position));
@@ -270,6 +271,7 @@ void Volume::maintainer_loop() {
       if (freed && *freed > 0) {
         changed_ = true;
       } else {
+        if (!freed) note_error(freed.error());
         std::unique_lock lock(work_mutex_);
         work_ready_.wait_for(lock, kIdleWait, [&] { return stopping_ || !queue_.empty(); });
       }
@@ -315,9 +317,17 @@ void Volume::checkpointer_loop() {
 }
 
 /// A failure in the background: what it concerned stays as it was; the next try may do better.
+/// Want of space passes; whatever else is told once.
 void Volume::note_error(const Error& error) {
+  const bool passes = error.code == Code::no_space || error.code == Code::device_full ||
+                      error.code == Code::volume_failed;
+  bool is_new = false;
+  {
+    std::lock_guard lock(noted_mutex_);
+    is_new = noted_.size() < kMostNoted && noted_.insert({error.code, error.detail}).second;
+  }
+  if (is_new && !passes) options_.on_trouble(error);
   std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  static_cast<void>(error);
 }
 
 /// What the log holds need not be in a checkpoint soon; space that waits for one should.
@@ -351,7 +361,8 @@ void Volume::committer_loop() {
     if (due || blob_bytes_ > 0) {
       ignore_error(sync(), "sync notes a device that fails");
     } else {
-      if (!log_->write_behind()) store_->mark_failed();
+      const Result<void> written = log_->write_behind();
+      if (!written) store_->mark_failed(written.error());
     }
   }
 }
@@ -364,7 +375,7 @@ Result<void> Volume::sync() {
   const Result<void> committed = log_->commit(log_->next_seq());
   if (committed) return {};
   if (committed.error().code == Code::log_full) return commit(/*force=*/false);
-  store_->mark_failed();
+  store_->mark_failed(committed.error());
   return committed;
 }
 

@@ -93,6 +93,7 @@ Result<std::unique_ptr<Volume>> Volume::open(std::unique_ptr<BlockDevice> device
   StoreOptions store_options;
   store_options.cache_bytes = options.cache_bytes;
   store_options.read_only = options.read_only;
+  store_options.on_failure = options.on_trouble;
   auto store = CAW_TRY(NodeStore::open(std::move(device), store_options));
   CAW_TRY(check_shape(store->superblock().shape));
   std::unique_ptr<Volume> volume(new Volume(std::move(store), options));

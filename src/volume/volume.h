@@ -13,10 +13,13 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dag/tree_core.h"
@@ -43,6 +46,9 @@ struct VolumeOptions {
   uint64_t cache_bytes = 256U << 20;
   std::chrono::milliseconds commit_interval{5000};
   bool read_only = false;
+  /// Told of what the volume cannot tell a caller: the failure that makes it read-only, damage met
+  /// in the background; each once.  From any thread, perhaps under locks.
+  std::function<void(const Error&)> on_trouble = [](const Error&) {};
   /// Off: nothing happens but in maintain(), sync() and close(); for tests that replay.
   bool background = true;
 };
@@ -195,6 +201,8 @@ class Volume final : public Forest {
   std::thread maintainer_;
   std::thread checkpointer_;
 
+  std::mutex noted_mutex_;
+  std::set<std::pair<Code, uint64_t>> noted_;   // guarded by noted_mutex_
   std::mutex committer_mutex_;
   std::condition_variable committer_wanted_;
   bool write_wanted_ = false;             ///< guarded by committer_mutex_

@@ -1,4 +1,5 @@
 """Wrong images, wrong places, wrong words: one sentence, the right exit code, nothing harmed."""
+import errno
 import json
 import os
 import random
@@ -252,6 +253,64 @@ class FullDisks(bed.MountedTest):
         for index in kept:
             self.assertEqual(read(small.path(str(index))), block)
         small.umount()
+
+
+class FailingDevice(bed.MountedTest):
+    """The image lies on a volume whose server is killed: from then on its every read and write
+    fails."""
+
+    def setUp(self):
+        super().setUp()
+        self.inner = bed.Bed("64M")
+        self.addCleanup(self.inner.destroy)
+        self.inner.image = self.path("image")
+        ok("mkfs", "--size", "256M", self.inner.image)
+        self.inner.mount()
+
+    def write_until_it_fails(self):
+        """Returns the files that were synced, and the errno."""
+        synced = {}
+        for number in range(200):
+            data = os.urandom(1 << 20)
+            if number == 20:
+                self.bed.kill()
+            try:
+                write(self.inner.path(str(number)), data)
+                fd = os.open(self.inner.path(str(number)), os.O_WRONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                return synced, error.errno
+            synced[number] = data
+        raise AssertionError("no write fails")
+
+    def compare(self, synced):
+        for number, data in synced.items():
+            self.assertEqual(read(self.inner.path(str(number))), data)
+
+    def test_read_only_with_a_reason(self):
+        synced, failure = self.write_until_it_fails()
+        self.assertIn(failure, (errno.EIO, errno.EROFS))
+        self.assertEqual(len(synced), 20)
+        info = self.inner.info()
+        self.assertTrue(info["read_only"])
+        self.assertIn("the device failed to write", info["failure"])
+        sync = caw("sync", self.inner.dir)
+        self.assertEqual(sync.returncode, 1)
+        self.assertIn("could not be written", sync.stderr)
+        self.refused(errno.EROFS, os.mkdir, self.inner.path("more"))
+        self.refused(errno.EROFS, os.unlink, self.inner.path("0"))
+        caw("umount", self.inner.dir)
+        # With its host back it holds what was synced.
+        self.bed.mount()
+        self.inner.check()
+        self.inner.mount()
+        self.compare(synced)
+        os.mkdir(self.inner.path("more"))
+        self.inner.umount()
+        self.inner.check()
 
 
 if __name__ == "__main__":
