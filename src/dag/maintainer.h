@@ -14,6 +14,7 @@
 
 #include "dag/fold.h"
 #include "dag/node_load.h"
+#include "dag/slim.h"
 #include "dag/tree_core.h"
 
 namespace caw {
@@ -32,6 +33,8 @@ class Maintainer {
   Result<void> settle();
   /// Absorbs all sealed runs and merges small runs of the root; flushes nothing.
   Result<void> gather();
+  /// Replaces nodes that hold more than the tree's bounds show where that keeps other trees alive.
+  Result<void> slim(SlimCache& cache);
   /// True if settle() stopped early because an operation waits for the tree: do it again.
   bool interrupted() const { return interrupted_; }
   /// Memtable bytes absorbed so far.
@@ -51,6 +54,7 @@ class Maintainer {
     std::vector<std::pair<NodeId, int>> counts;
     ValueFolder* folder = nullptr;
     NodeId in_place = kNoNode;  ///< a child changed under its own id
+    std::vector<NodeId> shared; ///< of `counts`: must not have been dropped meanwhile
   };
   /// A leaf or run just built.
   struct Built {
@@ -98,6 +102,20 @@ class Maintainer {
                     size_t measured, Change& change);
   static void trim_inline(Interior& node, const LoadedRun& run, Change& change);
   static void drop_dead_runs(Interior& node, Change& change);
+
+  // slim.cc
+  struct Slimming;
+  struct Replacement {
+    Slimmed outcome;
+    bool is_new = false;  ///< a copy made in this step
+  };
+  Result<bool> slim_interior(Slimming& slimming, Interior& node, bool counted);
+  Result<Replacement> slim_child(Slimming& slimming, NodeId id, const std::string& lo,
+                                 const std::string& hi, Height above);
+  Replacement slim_block(Slimming& slimming, NodeId id, const BlockImage& image,
+                         std::string_view lo, std::string_view hi);
+  Result<Replacement> slim_interior_child(Slimming& slimming, NodeId id, const Interior& node,
+                                          const std::string& lo, const std::string& hi);
 
   // split.cc
   Result<bool> split_root(std::vector<PathNode>& path);

@@ -113,6 +113,13 @@ void Volume::enqueue(const TreeRef& tree) {
   work_ready_.notify_one();
 }
 
+/// As enqueue(), but work begins when the maintainer next looks.
+void Volume::enqueue_quietly(const TreeRef& tree) {
+  if (static_cast<Handle&>(*tree).queued.exchange(true)) return;
+  std::lock_guard lock(work_mutex_);
+  queue_.push_back(tree);
+}
+
 /// Absorbs what is sealed and brings the tree into shape.  True if there was something to absorb.
 Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   auto& handle = static_cast<Handle&>(*tree);
@@ -126,6 +133,9 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   Maintainer maintainer(*store_, shape_, core, generation_);
   Result<void> result = maintainer.absorb(~Epoch{0});
   if (result && !handle.dying) result = maintainer.settle();
+  if (result && !handle.dying && !maintainer.interrupted() && handle.fat.exchange(false)) {
+    result = maintainer.slim(slim_cache_);
+  }
   if (!result && result.error().code == Code::node_absent) {
     const Result<ImageRef> root = store_->get(core.id);
     const bool dropped = !root && root.error().code == Code::node_absent;

@@ -141,6 +141,8 @@ void Volume::clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixe
   for (NodeId tree : dropped.trees) store_->add_node_ref(tree, -1, epoch);
   for (const BlobRef& blob : dropped.blobs) store_->add_blob_ref(blob, -1, epoch);
   if (!clone.mem.empty() || !view->frozen.empty()) activate(handle);
+  handle->fat = true;
+  enqueue_quietly(handle);
 }
 
 /// False: the source changed between reading and the gate; try again.

@@ -11,6 +11,7 @@ class Volume::Handle final : public Tree {
   explicit Handle(NodeId root) : Tree(root), core(make_ref<TreeCore>(root)) {}
   const Ref<TreeCore> core;
   std::atomic<bool> queued{false};
+  std::atomic<bool> fat{false};    ///< a clone whose nodes may hold more than it shows
   std::atomic<bool> dying{false};  ///< its root is dead: seal what is open, so it can be dropped
 };
 

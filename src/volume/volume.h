@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "dag/slim.h"
 #include "dag/tree_core.h"
 #include "dev/block_device.h"
 #include "format/superblock.h"
@@ -150,6 +151,7 @@ class Volume final : public Forest {
 
   // background.cc
   void enqueue(const TreeRef& tree);
+  void enqueue_quietly(const TreeRef& tree);
   Result<bool> maintain_tree(const TreeRef& tree);
   bool may_drop(NodeId id);
   Result<void> write_checkpoint(bool clean);
@@ -179,6 +181,7 @@ class Volume final : public Forest {
   uint64_t memtable_limit_ = 0;
   uint64_t dirty_limit_ = 0;
 
+  SlimCache slim_cache_;                        ///< of the thread that maintains
   mutable std::mutex trees_mutex_;
   absl::flat_hash_map<uint64_t, Ref<Handle>> trees_;
 
