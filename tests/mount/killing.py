@@ -2,6 +2,7 @@
 judged: each thread's folder must show a state that its thread went through, not older than the last
 sync that returned, and the threads' states must fit together in time.
 """
+import errno
 import hashlib
 import os
 import random
@@ -15,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "bench"))
 from benchlib import ioctl  # pylint: disable=wrong-import-position
 
 PAGE = 4096
+SERVER_IS_GONE = (errno.ENOTCONN, errno.ECONNABORTED)
 LARGEST = 40_000  # so that a file is one chunk, and a write one change
 
 
@@ -149,8 +151,9 @@ class Worker(threading.Thread):
         try:
             while True:
                 self.step()
-        except OSError:
-            pass
+        except OSError as end:
+            if end.errno not in SERVER_IS_GONE:
+                self.failure = end
         except Exception as failure:  # pylint: disable=broad-except
             self.failure = failure
         # The change that was not answered may have happened.
@@ -304,7 +307,8 @@ class Cloner(threading.Thread):
         self.root = os.path.join(root, "clones")
         self.workers = workers
         self.choice = random.Random(f"{seed} cloner")
-        self.made = []  # (name, worker, when it was asked for, when it was answered)
+        self.made = []  # (worker, when it was asked for, when it was answered)
+        self.failure = None
         os.mkdir(self.root)
         self.fd = os.open(self.root, os.O_RDONLY)
 
@@ -317,8 +321,9 @@ class Cloner(threading.Thread):
                 ioctl.clone(self.fd, request)
                 self.made[-1][2] = time.monotonic()
                 time.sleep(self.choice.random() * 0.02)
-        except OSError:
-            pass
+        except OSError as end:
+            if end.errno not in SERVER_IS_GONE:
+                self.failure = end
         try:
             os.close(self.fd)
         except OSError:
@@ -342,9 +347,10 @@ def judge(root, workers, cloner):
     """What is wrong with what a crash left, as a list of sentences."""
     wrong = []
     seen = {}
+    for thread in workers + [cloner]:
+        if thread.failure:
+            wrong.append(f"{thread.name} failed: {thread.failure!r}")
     for worker in workers:
-        if worker.failure:
-            wrong.append(f"{worker.name} failed: {worker.failure!r}")
         found = fitting(worker.history, digest_of(worker.root))
         if not found:
             wrong.append(f"{worker.name} shows none of its states from {worker.history.synced} "
