@@ -45,8 +45,7 @@ class Campaign:
         time.sleep(self.choice.choice((0.1, 0.3, 0.6, 1.2)) * (0.5 + self.choice.random()))
         os.kill(pid, signal.SIGKILL)
         bed.wait_for_end(pid)
-        for thread in workers + [cloner]:
-            thread.join()
+        killing.join(workers + [cloner])
         bed.run("umount", "-l", self.bed.dir)
         self.bed.check()
         self.kill_recovery()

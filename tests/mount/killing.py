@@ -16,8 +16,16 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "bench"))
 from benchlib import ioctl  # pylint: disable=wrong-import-position
 
 PAGE = 4096
-SERVER_IS_GONE = (errno.ENOTCONN, errno.ECONNABORTED)
 LARGEST = 40_000  # so that a file is one chunk, and a write one change
+
+
+def server_is_gone(root):
+    """Then calls fail in several ways: ENOTCONN, ECONNABORTED, EIO for some that were under way."""
+    try:
+        os.statvfs(root)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
 
 
 def number_of(path, value):
@@ -152,7 +160,7 @@ class Worker(threading.Thread):
             while True:
                 self.step()
         except OSError as end:
-            if end.errno not in SERVER_IS_GONE:
+            if not server_is_gone(self.root):
                 self.failure = end
         except Exception as failure:  # pylint: disable=broad-except
             self.failure = failure
@@ -160,10 +168,6 @@ class Worker(threading.Thread):
         if len(self.history.began) > len(self.history.ended):
             self.pending()
             self.history.digests.append(self.tree.digest)
-        try:
-            os.close(self.fd)
-        except OSError:
-            pass
 
     def change(self, call, apply):
         """One change: a call to the system and what it does to the model."""
@@ -322,12 +326,19 @@ class Cloner(threading.Thread):
                 self.made[-1][2] = time.monotonic()
                 time.sleep(self.choice.random() * 0.02)
         except OSError as end:
-            if end.errno not in SERVER_IS_GONE:
+            if not server_is_gone(self.root):
                 self.failure = end
+
+
+def join(threads):
+    """Waits for workers and cloners; only then may their descriptors go."""
+    for thread in threads:
+        thread.join()
+    for thread in threads:
         try:
-            os.close(self.fd)
+            os.close(thread.fd)
         except OSError:
-            pass
+            pass  # what a file system says that has no server any more
 
 
 def nearest(worker, root):
