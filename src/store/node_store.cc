@@ -11,10 +11,11 @@
 namespace caw {
 namespace {
 
-/// Numbers kept ahead of use at each checkpoint, so that none is given out twice after a crash.
-/// Chunk numbers have only 36 bits, hence fewer.
+/// Numbers kept ahead of use at each checkpoint, so that none is given out twice after a crash; when
+/// half of them are gone a checkpoint is due.  Node, entry, file, domain, chunk and change numbers:
+/// an operation draws some of the first three and the last; chunk numbers have only 36 bits.
 constexpr std::array<uint64_t, kCounters> kSlack = {1U << 20, 1U << 20, 1U << 20, 1U << 16,
-                                                    1U << 12, 1U << 12, 1U << 12, 1U << 12};
+                                                    1U << 12, 1U << 22, 1U << 12, 1U << 12};
 
 /// Read together, about 1 MiB: a reader that wants one of them waits for no more than that.
 constexpr size_t kPrefetchBatch = 8;
