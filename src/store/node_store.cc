@@ -90,6 +90,7 @@ Result<std::unique_ptr<NodeStore>> NodeStore::open(std::unique_ptr<BlockDevice> 
   }
   NodeStoreImpl::Parts parts;
   parts.allocator = CAW_TRY(Allocator::open(*device, found.superblock));
+  if (options.wrap_allocator) parts.allocator = options.wrap_allocator(std::move(parts.allocator));
   parts.meta = MetaStore::open(*device, *parts.allocator, found.superblock.meta_root,
                                found.superblock.meta_height, options.cache_bytes / 100 * 15);
   parts.device = std::move(device);

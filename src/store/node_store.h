@@ -45,6 +45,8 @@ namespace caw {
 struct StoreOptions {
   uint64_t cache_bytes = 256U << 20;   ///< images, decoded blobs and table pages together
   bool read_only = false;
+  /// For tests: what stands between the store and its allocator.
+  std::function<std::unique_ptr<Allocator>(std::unique_ptr<Allocator>)> wrap_allocator = {};
   /// Told once, when the store fails; from any thread, perhaps under locks.
   std::function<void(const Error&)> on_failure = [](const Error&) {};
 };

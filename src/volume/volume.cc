@@ -94,6 +94,7 @@ Result<std::unique_ptr<Volume>> Volume::open(std::unique_ptr<BlockDevice> device
   store_options.cache_bytes = options.cache_bytes;
   store_options.read_only = options.read_only;
   store_options.on_failure = options.on_trouble;
+  store_options.wrap_allocator = options.wrap_allocator;
   auto store = CAW_TRY(NodeStore::open(std::move(device), store_options));
   CAW_TRY(check_shape(store->superblock().shape));
   std::unique_ptr<Volume> volume(new Volume(std::move(store), options));

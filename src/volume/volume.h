@@ -50,6 +50,8 @@ struct VolumeOptions {
   /// Told of what the volume cannot tell a caller: the failure that makes it read-only, damage met
   /// in the background; each once.  From any thread, perhaps under locks.
   std::function<void(const Error&)> on_trouble = [](const Error&) {};
+  /// For tests: see StoreOptions.
+  std::function<std::unique_ptr<Allocator>(std::unique_ptr<Allocator>)> wrap_allocator = {};
   /// Off: nothing happens but in maintain(), sync() and close(); for tests that replay.
   bool background = true;
 };

@@ -55,6 +55,7 @@ Result<void> VolumeBed::open() {
   options.cache_bytes = options_.cache_bytes;
   options.background = options_.background;
   options.read_only = options_.read_only;
+  options.wrap_allocator = options_.wrap_allocator;
   volume_ = CAW_TRY(Volume::open(device(), options));
   return {};
 }

@@ -24,6 +24,8 @@ struct VolumeBedOptions {
   bool check_structure = true;           ///< check() lets the checker count everything
   /// Stands between the engine and the memory; for recording and counting.
   std::function<std::unique_ptr<BlockDevice>(std::unique_ptr<BlockDevice>)> wrap;
+  /// Stands between the store and its allocator.
+  std::function<std::unique_ptr<Allocator>(std::unique_ptr<Allocator>)> wrap_allocator;
 };
 
 class VolumeBed final : public ForestBed {
