@@ -157,8 +157,8 @@ Result<bool> Maintainer::publish(std::vector<PathNode>& path, Interior node, Cha
   const Epoch epoch = store_.open_epoch();
   if (!CAW_TRY(path_is_private(path))) return false;
   if (change.in_place != kNoNode && CAW_TRY(store_.node_count(change.in_place)) != 1) return false;
-  for (const NodeId shared : change.shared) {
-    if (CAW_TRY(store_.node_count(shared)) == 0 || !store_.get_cached(shared)) return false;
+  for (const auto& [id, seen] : change.shared) {
+    if (CAW_TRY(store_.node_count(id)) == 0 || store_.get_cached(id) != seen) return false;
   }
   if (path.size() == 1) {
     Ref<TreeView> now = core_.current_view();

@@ -54,7 +54,8 @@ class Maintainer {
     std::vector<std::pair<NodeId, int>> counts;
     ValueFolder* folder = nullptr;
     NodeId in_place = kNoNode;  ///< a child changed under its own id
-    std::vector<NodeId> shared; ///< of `counts`: must not have been dropped meanwhile
+    /// Of `counts`: must still be there, and as it was.
+    std::vector<std::pair<NodeId, ImageRef>> shared;
   };
   /// A leaf or run just built.
   struct Built {

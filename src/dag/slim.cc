@@ -56,6 +56,13 @@ Ref<const BlockImage> inside_of(const BlockImage& image, std::string_view lo, st
   return make_ref<const BlockImage>(image.kind(), builder.finish(), owns, image.max_seq());
 }
 
+/// Leaves and runs never change; interior nodes keep what they show while both numbers stay.
+bool is_as_made(const Image& copy, const Slimmed& made) {
+  if (copy.kind() != NodeKind::interior) return true;
+  const Interior& node = static_cast<const InteriorImage&>(copy).node();
+  return node.next_pos == made.next_pos && node.max_seq == made.max_seq;
+}
+
 }  // namespace
 
 /// One step: what it adds, and which copies of earlier steps it counts on.
@@ -133,8 +140,9 @@ Result<Maintainer::Replacement> Maintainer::slim_child(Slimming& slimming, NodeI
   if (const std::optional<Slimmed> known = slimming.cache.find(key)) {
     const bool is_copy = known->id != id && known->id != kNoNode;
     if (!is_copy) return Replacement{*known, false};
-    if (store_.get_cached(known->id)) {
-      slimming.change.shared.push_back(known->id);
+    const ImageRef copy = store_.get_cached(known->id);
+    if (copy && is_as_made(*copy, *known)) {
+      slimming.change.shared.emplace_back(known->id, copy);
       return Replacement{*known, false};
     }
   }
@@ -175,7 +183,11 @@ Result<Maintainer::Replacement> Maintainer::slim_interior_child(Slimming& slimmi
   if (!drops && !changed) {
     return Replacement{{.id = id, .height = node.height}, false};
   }
-  Replacement out{{.id = store_.new_id(), .height = copy.height}, true};
+  Replacement out{{.id = store_.new_id(),
+                   .height = copy.height,
+                   .next_pos = copy.next_pos,
+                   .max_seq = copy.max_seq},
+                  true};
   const auto image = make_ref<const InteriorImage>(std::move(copy));
   slimming.change.nodes.emplace_back(out.outcome.id, image);
   slimming.change.retained.push_back(image);

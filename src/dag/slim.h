@@ -22,6 +22,9 @@ struct Slimmed {
   uint32_t bytes = 0;   ///< of a copy: size of its payload
   uint64_t weight = 0;  ///< of a copy of a run
   Height height = 0;
+  /// Of an interior copy, as it was made: the clone it was made for may change it under its id.
+  uint64_t next_pos = 0;
+  Seq max_seq = 0;
 };
 
 /// Remembers outcomes.  A copy may have been dropped since: whoever takes one makes sure.
