@@ -59,6 +59,10 @@ Result<void> parse_prefix(Reader& reader, LogRecord& out) {
   const bool ok = reader.ok() && out.clone_source != kNoNode && from.size() <= kMaxKeyBytes &&
                   to.size() <= kMaxKeyBytes;
   if (!ok) return malformed("prefix");
+  if (!out.clone_prefixes.empty()) {
+    const std::string& before = out.clone_prefixes.back().second;
+    if (to <= before || to.starts_with(before)) return malformed("prefix order");
+  }
   out.clone_prefixes.emplace_back(from, to);
   return {};
 }
