@@ -7,6 +7,8 @@ namespace caw {
 namespace {
 
 constexpr int kMaxRestarts = 10000;
+constexpr int kRestartsAtOnce = 16;
+constexpr int kRootLookedAt = 32;
 
 /// Messages for one key, given newest first.
 class Resolver {
@@ -136,14 +138,27 @@ Result<void> descend(NodeStore& store, const Ref<const InteriorImage>& root, std
   }
 }
 
+/// Fails if starting again at the root is of no use: the tree was dropped (node_absent), or another
+/// tree, on a damaged volume, changes its root.  `last`: it has been tried often.
+Result<void> check_root(NodeStore& store, TreeCore& core, bool last) {
+  const Ref<TreeView> view = core.current_view();
+  if (!view->root || !view->root->superseded()) return {};
+  CAW_TRY(store.get(core.id));
+  if (last) return fail(Code::interior_malformed, raw(core.id), "a node in two trees");
+  return {};
+}
+
 /// Runs `attempt` until it does not ask for a restart.
 template <typename Attempt>
-auto with_restarts(const Attempt& attempt) -> decltype(attempt()) {
+auto with_restarts(NodeStore& store, TreeCore& core, const Attempt& attempt)
+    -> decltype(attempt()) {
   for (int i = 0;; ++i) {
     auto result = attempt();
     if (result || result.error().code != Code::node_superseded) return result;
-    if (i >= kMaxRestarts) return fail(Code::node_absent, result.error().detail, "restarts");
-    if (i > 16) std::this_thread::yield();
+    const bool last = i >= kMaxRestarts;
+    if (last || i == kRootLookedAt) CAW_TRY(check_root(store, core, last));
+    if (last) return fail(Code::node_absent, result.error().detail, "restarts");
+    if (i > kRestartsAtOnce) std::this_thread::yield();
   }
 }
 
@@ -314,12 +329,13 @@ size_t edge_index(const Interior& node, std::string_view key) {
 }
 
 Result<std::optional<Value>> lookup(NodeStore& store, TreeCore& core, std::string_view key) {
-  return with_restarts([&] { return try_lookup(store, core, key); });
+  return with_restarts(store, core, [&] { return try_lookup(store, core, key); });
 }
 
 Result<ScanChunk> scan_chunk(NodeStore& store, TreeCore& core, std::string_view from,
                              std::string_view hi, size_t max_entries) {
-  return with_restarts([&] { return try_scan_chunk(store, core, from, hi, max_entries); });
+  return with_restarts(store, core,
+                       [&] { return try_scan_chunk(store, core, from, hi, max_entries); });
 }
 
 namespace {
@@ -413,7 +429,7 @@ Result<bool> try_record_is_private(NodeStore& store, TreeCore& core, std::string
 }  // namespace
 
 Result<bool> record_is_private(NodeStore& store, TreeCore& core, std::string_view key) {
-  return with_restarts([&] { return try_record_is_private(store, core, key); });
+  return with_restarts(store, core, [&] { return try_record_is_private(store, core, key); });
 }
 
 }  // namespace caw

@@ -168,7 +168,10 @@ RunRef run_ref(NodeId id, uint64_t pos, const BlockImage& image) {
   if (it.valid()) run.lo = std::min(run.lo, std::string(it.key()));
   std::string last;
   for (; it.valid(); it.next()) last.assign(it.key());
-  if (block.count() > 0) run.hi = std::max(run.hi, last + std::string(1, '\0'));
+  const bool longest = last.size() == kMaxKeyBytes;  // no key stands right above it
+  if (block.count() > 0) {
+    run.hi = std::max(run.hi, longest ? key_after_prefix(last) : last + std::string(1, '\0'));
+  }
   return run;
 }
 
