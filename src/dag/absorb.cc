@@ -119,6 +119,7 @@ void Maintainer::set_root(const Ref<const InteriorImage>& root, const FrozenRun*
   }
   view->root = root;
   core_.view = view;
+  core_.torn = false;
 }
 
 }  // namespace caw

@@ -1,6 +1,7 @@
 #include "dag/lookup.h"
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 
 namespace caw {
@@ -8,7 +9,7 @@ namespace {
 
 constexpr int kMaxRestarts = 10000;
 constexpr int kRestartsAtOnce = 16;
-constexpr int kRootLookedAt = 32;
+constexpr int kMaxWaits = 1000;  ///< of a millisecond, between two stores of a thread at work
 
 /// Messages for one key, given newest first.
 class Resolver {
@@ -138,13 +139,22 @@ Result<void> descend(NodeStore& store, const Ref<const InteriorImage>& root, std
   }
 }
 
-/// Fails if starting again at the root is of no use: the tree was dropped (node_absent), or another
-/// tree, on a damaged volume, changes its root.  `last`: it has been tried often.
-Result<void> check_root(NodeStore& store, TreeCore& core, bool last) {
+/// Before a reader starts again at the root: lets whoever is about to show a newer root do so.
+/// Fails if nobody will: the tree was dropped (node_absent), or another tree, on a damaged volume,
+/// changes its root.  `waits` counts since the root was last seen to be current.
+Result<void> wait_for_root(NodeStore& store, TreeCore& core, int& waits) {
   const Ref<TreeView> view = core.current_view();
-  if (!view->root || !view->root->superseded()) return {};
+  if (!view->root || !view->root->superseded()) {
+    waits = 0;
+    std::this_thread::yield();
+    return {};
+  }
   CAW_TRY(store.get(core.id));
-  if (last) return fail(Code::interior_malformed, raw(core.id), "a node in two trees");
+  if (core.torn || ++waits > kMaxWaits) {
+    core.torn = true;
+    return fail(Code::interior_malformed, raw(core.id), "a node in two trees");
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
   return {};
 }
 
@@ -152,13 +162,12 @@ Result<void> check_root(NodeStore& store, TreeCore& core, bool last) {
 template <typename Attempt>
 auto with_restarts(NodeStore& store, TreeCore& core, const Attempt& attempt)
     -> decltype(attempt()) {
+  int waits = 0;
   for (int i = 0;; ++i) {
     auto result = attempt();
     if (result || result.error().code != Code::node_superseded) return result;
-    const bool last = i >= kMaxRestarts;
-    if (last || i == kRootLookedAt) CAW_TRY(check_root(store, core, last));
-    if (last) return fail(Code::node_absent, result.error().detail, "restarts");
-    if (i > kRestartsAtOnce) std::this_thread::yield();
+    if (i >= kMaxRestarts) return fail(Code::node_absent, result.error().detail, "restarts");
+    if (i > kRestartsAtOnce) CAW_TRY(wait_for_root(store, core, waits));
   }
 }
 
