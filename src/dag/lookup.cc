@@ -4,6 +4,8 @@
 #include <chrono>
 #include <thread>
 
+#include "dag/node_load.h"
+
 namespace caw {
 namespace {
 
@@ -221,6 +223,7 @@ class ChunkBuilder {
   NodeStore& store_;
   std::string from_;
   std::string limit_;
+  uint64_t held_bytes_ = 0;  ///< of the runs among layers_
   std::vector<Layer> layers_;
 };
 
@@ -253,6 +256,10 @@ Result<void> ChunkBuilder::descend(const Ref<const InteriorImage>& root) {
           const std::string lo(max_bound(from_, up_bound(down, run.lo)));
           const std::string hi(min_bound(limit_, up_bound(down, run.hi)));
           auto t = compose(down, run.translation);
+          held_bytes_ += block.size_bytes();
+          if (held_bytes_ > kMaxPendingBytes) {
+            return fail(Code::interior_malformed, raw(run.run), "scan");
+          }
           if (t && lo < hi) layers_.emplace_back(held, block, *std::move(t), lo, hi);
           return true;
         }));

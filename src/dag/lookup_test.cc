@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "dag/node_load.h"
 #include "store/store_fixture.h"
 
 namespace caw {
@@ -35,6 +36,20 @@ TEST_F(LookupTest, ARootThatWasDroppedIsAbsent) {
   EXPECT_GT(reclaim_all(), 0U);
   EXPECT_EQ(error(), Code::node_absent);
   EXPECT_EQ(scan_error(), Code::node_absent);
+}
+
+/// A node may refer to a few large runs again and again.
+TEST_F(LookupTest, MoreRunsThanFitIntoMemoryTogetherAreAnError) {
+  const Value large = inline_value(std::string(kMaxValueBytes, 'v'));
+  const NodeId run =
+      publish_new(make_block(NodeKind::run, {{"a", large}, {"b", large}, {"c", large}}));
+  const size_t too_many = kMaxPendingBytes / (3 * kMaxValueBytes) + 1;
+  const ImageRef root = make_interior({leaf_}, std::vector<NodeId>(too_many, run));
+  core_ = make_ref<TreeCore>(publish_new(root));
+  EXPECT_EQ(scan_error(), Code::interior_malformed);
+  const Ref<const InteriorImage> image = load_root(*store_, *core_).value();
+  EXPECT_EQ(load_runs(*store_, image).error().code, Code::interior_malformed);
+  EXPECT_TRUE(lookup(*store_, *core_, "a").value().has_value());
 }
 
 }  // namespace

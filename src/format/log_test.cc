@@ -83,6 +83,12 @@ TEST(LogRecord, DamageIsAnErrorOrAnotherRecordNeverMore) {
   }
 }
 
+TEST(LogRecord, MoreItemsThanAnyOperationHasAreRefused) {
+  LogRecordBuilder builder;
+  for (size_t i = 0; i <= kMaxRecordItems; ++i) builder.add_new_tree(NodeId{5});
+  EXPECT_EQ(decode_log_record(builder.finish()).error().code, Code::log_malformed);
+}
+
 TEST(LogRecord, ClonePrefixesOutOfOrderAreRefused) {
   const auto decodes = [](const std::vector<std::string>& to) {
     LogRecordBuilder builder;

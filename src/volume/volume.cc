@@ -202,6 +202,9 @@ Result<void> Volume::read(const Value& value, uint32_t offset, std::span<char> o
 Result<void> Volume::check_writable(const Batch& batch) {
   if (options_.read_only) return fail(Code::read_only, 0, "Volume");
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume");
+  if (batch.ops.size() + batch.new_trees.size() > kMaxRecordItems / 2) {
+    return fail(Code::invalid_argument, batch.ops.size(), "batch");
+  }
   for (const Batch::Op& op : batch.ops) {
     const bool key_ok = !op.key.empty() && op.key.size() <= kMaxKeyBytes && op.key < kKeyEnd;
     const bool range_ok =
