@@ -9,6 +9,8 @@ set(CAW_MODULES "" CACHE INTERNAL "modules declared so far")
 option(CAW_WERROR "treat warnings as errors" OFF)
 set(CAW_CHECKS "" CACHE STRING "expensive: costly self-checks (CAW_EXPENSIVE_CHECKS is defined)")
 set(CAW_SANITIZE "" CACHE STRING "address,undefined or thread")
+option(CAW_FUZZ "libFuzzer drives the programs of tests/fuzz (clang)" OFF)
+option(CAW_COVERAGE "count which lines run (clang)" OFF)
 
 add_library(caw_options INTERFACE)
 target_compile_options(caw_options INTERFACE
@@ -26,6 +28,13 @@ if(CAW_SANITIZE)
   target_compile_options(caw_options INTERFACE -fsanitize=${CAW_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)
   target_link_options(caw_options INTERFACE -fsanitize=${CAW_SANITIZE})
+endif()
+if(CAW_FUZZ)
+  target_compile_options(caw_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+if(CAW_COVERAGE)
+  target_compile_options(caw_options INTERFACE -fprofile-instr-generate -fcoverage-mapping)
+  target_link_options(caw_options INTERFACE -fprofile-instr-generate)
 endif()
 
 function(caw_module name)

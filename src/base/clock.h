@@ -1,6 +1,7 @@
 // Time comes in by constructor, so that a test can replay it.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 
 namespace caw {

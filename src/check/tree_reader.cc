@@ -7,6 +7,9 @@
 namespace caw {
 namespace {
 
+/// Of each node by one tree, on average; with a step for each edge.
+constexpr uint64_t kMostVisits = 1000;
+
 /// First key above all that start with `prefix`.
 std::string above(std::string_view prefix) {
   std::string out(prefix);
@@ -84,7 +87,10 @@ Result<void> TreeReader::scan(NodeId root, const Visit& visit) {
   first.parent_height = 0xff;
   first.view.hi = kKeyEnd;
   steps_.push_back(std::move(first));
+  // Nodes shared within a tree are rare; damage can make any number of paths of a few.
+  uint64_t left = kMostVisits * (table_.nodes.size() + 1);
   while (!steps_.empty()) {
+    if (left-- == 0) return fail(Code::interior_malformed, raw(root), "more paths than nodes");
     const Step step = std::move(steps_.back());
     steps_.pop_back();
     if (step.leave) {

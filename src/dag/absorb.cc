@@ -74,7 +74,7 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
     change.nodes.emplace_back(id, old_inline);
     change.retained.push_back(old_inline);
   }
-  std::string merged = merge_to_block(std::move(layers));
+  std::string merged = CAW_TRY(merge_to_block(std::move(layers)));
   node.inline_block.clear();
   node.inline_pos = 0;
   if (!merged.empty()) {
@@ -100,9 +100,10 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
 void Maintainer::publish_absorbed(Interior root, const Change& change, const FrozenRef& frozen) {
   auto image = make_ref<const InteriorImage>(std::move(root));
   Gate::Shared gate(store_.gate());
+  const Epoch epoch = store_.live_epoch(frozen.epoch);
   frozen.run->publish(store_);
-  apply_change(change, frozen.epoch);
-  store_.publish(core_.id, image, frozen.epoch);
+  apply_change(change, epoch);
+  store_.publish(core_.id, image, epoch);
   set_root(image, frozen.run.get());  // last: from then on nothing keeps a dead root
   absorbed_bytes_ += frozen.run->table().bytes();
 }
@@ -118,6 +119,7 @@ void Maintainer::set_root(const Ref<const InteriorImage>& root, const FrozenRun*
   }
   view->root = root;
   core_.view = view;
+  core_.torn = false;
 }
 
 }  // namespace caw

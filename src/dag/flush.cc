@@ -36,10 +36,14 @@ Result<std::vector<Maintainer::Record>> Maintainer::collect(std::vector<Layer> l
                                                             bool complete, ValueFolder& folder,
                                                             std::vector<RangeErase>* ranges) {
   MergeCursor cursor(std::move(layers), complete);
-  if (ranges != nullptr) *ranges = cursor.ranges();
+  if (ranges != nullptr) {
+    *ranges = cursor.ranges();
+    CAW_TRY(check_ranges(*ranges));
+  }
   std::vector<Record> records;
   Merged merged;
   while (cursor.next(merged)) {
+    CAW_TRY(check_key(merged.key));
     CAW_TRY(folder.fold(merged));
     Record record{std::move(merged.key), merged.kind, {}};
     if (merged.is_raw) {
@@ -149,7 +153,7 @@ Result<bool> Maintainer::flush_to_leaf(std::vector<PathNode>& path,
   at = node.edges.erase(at);
   node.edges.insert(at, std::make_move_iterator(edges.begin()),
                     std::make_move_iterator(edges.end()));
-  finish_flush(node, runs, load, measured, change);
+  CAW_TRY(finish_flush(node, runs, load, measured, change));
   if (!CAW_TRY(publish(path, std::move(node), change))) return false;
   return true;
 }
@@ -205,7 +209,7 @@ Result<bool> Maintainer::flush_to_interior(std::vector<PathNode>& path,
   edge.child_height = child_image->node().height;
   edge.max_seq = max_seq;
   const NodeId child_id = edge.child;
-  finish_flush(node, runs, load, measured, change);
+  CAW_TRY(finish_flush(node, runs, load, measured, change));
   if (!CAW_TRY(publish(path, std::move(node), change))) return false;
   path.push_back({child_id, child_image});
   auto settled = settle_node(path);
@@ -228,8 +232,8 @@ bool same_runs_pending(const Interior& node, const Edge& a, const Edge& b) {
 }  // namespace
 
 /// Takes what was flushed off the runs' weights and drops runs that are dead for all.
-void Maintainer::finish_flush(Interior& node, const std::vector<LoadedRun>& runs, NodeLoad& load,
-                              size_t measured, Change& change) {
+Result<void> Maintainer::finish_flush(Interior& node, const std::vector<LoadedRun>& runs,
+                                      NodeLoad& load, size_t measured, Change& change) {
   load.weight -= load.edges[measured].weight;
   load.edges[measured] = {};
   for (size_t r = 0; r < runs.size(); ++r) {
@@ -245,24 +249,26 @@ void Maintainer::finish_flush(Interior& node, const std::vector<LoadedRun>& runs
     });
   }
   for (const LoadedRun& run : runs) {
-    if (run.ref.run == kNoNode) trim_inline(node, run, change);
+    if (run.ref.run == kNoNode) CAW_TRY(trim_inline(node, run, change));
   }
   drop_dead_runs(node, change);
+  return {};
 }
 
 /// Rewrites the embedded run without what has been flushed.
-void Maintainer::trim_inline(Interior& node, const LoadedRun& run, Change& change) {
-  if (node.inline_block.empty() || node.inline_pos != run.ref.pos) return;
-  std::string left = merge_to_block(live_layers(node, {run}));
+Result<void> Maintainer::trim_inline(Interior& node, const LoadedRun& run, Change& change) {
+  if (node.inline_block.empty() || node.inline_pos != run.ref.pos) return {};
+  std::string left = CAW_TRY(merge_to_block(live_layers(node, {run})));
   change.released.push_back(make_ref<const BlockImage>(NodeKind::run, std::move(node.inline_block),
                                                        /*owns_refs=*/true, node.max_seq));
   node.inline_block = std::move(left);
   if (node.inline_block.empty()) {
     node.inline_pos = 0;
-    return;
+    return {};
   }
   change.retained.push_back(make_ref<const BlockImage>(NodeKind::run, node.inline_block,
                                                        /*owns_refs=*/true, node.max_seq));
+  return {};
 }
 
 void Maintainer::drop_dead_runs(Interior& node, Change& change) {

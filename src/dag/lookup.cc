@@ -1,12 +1,17 @@
 #include "dag/lookup.h"
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
+
+#include "dag/node_load.h"
 
 namespace caw {
 namespace {
 
 constexpr int kMaxRestarts = 10000;
+constexpr int kRestartsAtOnce = 16;
+constexpr int kMaxWaits = 1000;  ///< of a millisecond, between two stores of a thread at work
 
 /// Messages for one key, given newest first.
 class Resolver {
@@ -136,14 +141,35 @@ Result<void> descend(NodeStore& store, const Ref<const InteriorImage>& root, std
   }
 }
 
+/// Before a reader starts again at the root: lets whoever is about to show a newer root do so.
+/// Fails if nobody will: the tree was dropped (node_absent), or another tree, on a damaged volume,
+/// changes its root.  `waits` counts since the root was last seen to be current.
+Result<void> wait_for_root(NodeStore& store, TreeCore& core, int& waits) {
+  const Ref<TreeView> view = core.current_view();
+  if (!view->root || !view->root->superseded()) {
+    waits = 0;
+    std::this_thread::yield();
+    return {};
+  }
+  CAW_TRY(store.get(core.id));
+  if (core.torn || ++waits > kMaxWaits) {
+    core.torn = true;
+    return fail(Code::interior_malformed, raw(core.id), "a node in two trees");
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return {};
+}
+
 /// Runs `attempt` until it does not ask for a restart.
 template <typename Attempt>
-auto with_restarts(const Attempt& attempt) -> decltype(attempt()) {
+auto with_restarts(NodeStore& store, TreeCore& core, const Attempt& attempt)
+    -> decltype(attempt()) {
+  int waits = 0;
   for (int i = 0;; ++i) {
     auto result = attempt();
     if (result || result.error().code != Code::node_superseded) return result;
     if (i >= kMaxRestarts) return fail(Code::node_absent, result.error().detail, "restarts");
-    if (i > 16) std::this_thread::yield();
+    if (i > kRestartsAtOnce) CAW_TRY(wait_for_root(store, core, waits));
   }
 }
 
@@ -197,6 +223,7 @@ class ChunkBuilder {
   NodeStore& store_;
   std::string from_;
   std::string limit_;
+  uint64_t held_bytes_ = 0;  ///< of the runs among layers_
   std::vector<Layer> layers_;
 };
 
@@ -229,6 +256,10 @@ Result<void> ChunkBuilder::descend(const Ref<const InteriorImage>& root) {
           const std::string lo(max_bound(from_, up_bound(down, run.lo)));
           const std::string hi(min_bound(limit_, up_bound(down, run.hi)));
           auto t = compose(down, run.translation);
+          held_bytes_ += block.size_bytes();
+          if (held_bytes_ > kMaxPendingBytes) {
+            return fail(Code::interior_malformed, raw(run.run), "scan");
+          }
           if (t && lo < hi) layers_.emplace_back(held, block, *std::move(t), lo, hi);
           return true;
         }));
@@ -314,12 +345,13 @@ size_t edge_index(const Interior& node, std::string_view key) {
 }
 
 Result<std::optional<Value>> lookup(NodeStore& store, TreeCore& core, std::string_view key) {
-  return with_restarts([&] { return try_lookup(store, core, key); });
+  return with_restarts(store, core, [&] { return try_lookup(store, core, key); });
 }
 
 Result<ScanChunk> scan_chunk(NodeStore& store, TreeCore& core, std::string_view from,
                              std::string_view hi, size_t max_entries) {
-  return with_restarts([&] { return try_scan_chunk(store, core, from, hi, max_entries); });
+  return with_restarts(store, core,
+                       [&] { return try_scan_chunk(store, core, from, hi, max_entries); });
 }
 
 namespace {
@@ -413,7 +445,7 @@ Result<bool> try_record_is_private(NodeStore& store, TreeCore& core, std::string
 }  // namespace
 
 Result<bool> record_is_private(NodeStore& store, TreeCore& core, std::string_view key) {
-  return with_restarts([&] { return try_record_is_private(store, core, key); });
+  return with_restarts(store, core, [&] { return try_record_is_private(store, core, key); });
 }
 
 }  // namespace caw

@@ -80,6 +80,7 @@ class Maintainer {
   void apply_change(const Change& change, Epoch epoch);
   bool now_too_wide(const std::vector<PathNode>& path) const;
   Result<bool> publish(std::vector<PathNode>& path, Interior node, Change& change);
+  Result<void> check_sole(const std::vector<PathNode>& path);
   Result<bool> path_is_private(const std::vector<PathNode>& path);
   Result<std::vector<size_t>> eligible_edges(const Interior& node, const NodeLoad& load);
   Result<bool> merge_runs(std::vector<PathNode>& path);
@@ -99,9 +100,9 @@ class Maintainer {
   std::vector<Built> build_blocks(NodeKind kind, const std::vector<Record>& records,
                                   const std::vector<RangeErase>& ranges, std::string_view lo,
                                   uint32_t target_bytes, Seq max_seq);
-  void finish_flush(Interior& node, const std::vector<LoadedRun>& runs, NodeLoad& load,
-                    size_t measured, Change& change);
-  static void trim_inline(Interior& node, const LoadedRun& run, Change& change);
+  Result<void> finish_flush(Interior& node, const std::vector<LoadedRun>& runs, NodeLoad& load,
+                            size_t measured, Change& change);
+  static Result<void> trim_inline(Interior& node, const LoadedRun& run, Change& change);
   static void drop_dead_runs(Interior& node, Change& change);
 
   // slim.cc

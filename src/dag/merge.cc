@@ -174,12 +174,28 @@ std::vector<RangeErase> MergeCursor::ranges() const {
   return all;
 }
 
-std::string merge_to_block(std::vector<Layer> layers) {
+Result<void> check_key(std::string_view key) {
+  if (key.size() > kMaxKeyBytes) return fail(Code::block_order, key.size(), "key too long");
+  return {};
+}
+
+Result<void> check_ranges(const std::vector<RangeErase>& ranges) {
+  for (const RangeErase& range : ranges) {
+    CAW_TRY(check_key(range.lo));
+    CAW_TRY(check_key(range.hi));
+  }
+  return {};
+}
+
+Result<std::string> merge_to_block(std::vector<Layer> layers) {
   MergeCursor cursor(std::move(layers), /*complete=*/false);
   SortedBlockBuilder builder;
-  for (const RangeErase& range : cursor.ranges()) builder.add_range_erase(range);
+  const std::vector<RangeErase> ranges = cursor.ranges();
+  CAW_TRY(check_ranges(ranges));
+  for (const RangeErase& range : ranges) builder.add_range_erase(range);
   Merged merged;
   while (cursor.next(merged)) {
+    CAW_TRY(check_key(merged.key));
     if (merged.is_raw) {
       builder.add(merged.key, merged.kind, merged.raw_body);
     } else {

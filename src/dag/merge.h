@@ -91,7 +91,13 @@ class MergeCursor {
   bool complete_;
 };
 
+/// Translations on a damaged volume can make keys longer than any node may hold.
+/// Fail: block_order.
+Result<void> check_key(std::string_view key);
+Result<void> check_ranges(const std::vector<RangeErase>& ranges);
+
 /// The messages of `layers` (newest first) as one run's block; empty if there are none.
-std::string merge_to_block(std::vector<Layer> layers);
+/// Fails: block_order.
+Result<std::string> merge_to_block(std::vector<Layer> layers);
 
 }  // namespace caw

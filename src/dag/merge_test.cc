@@ -151,5 +151,30 @@ TEST(Memtable, JoinsOverlappingRanges) {
   EXPECT_FALSE(covered(ranges, "g"));
 }
 
+/// A translation on a damaged volume may put anything before a key.
+TEST(MergeCursor, AKeyGrownTooLongIsAnErrorOfTheMerge) {
+  Memtable table;
+  DroppedRefs dropped;
+  table.insert(std::string(kMaxKeyBytes, 'k'), Message::put(inline_value("v")), dropped);
+  const auto merged = [&](const Translation& down) {
+    const auto run = encode(table);
+    std::vector<Layer> layers;
+    layers.emplace_back(run, run->block(), down, "", kKeyEnd);
+    return merge_to_block(std::move(layers));
+  };
+  EXPECT_TRUE(merged({}).has_value());
+  EXPECT_EQ(merged({"x", ""}).error().code, Code::block_order);
+}
+
+TEST(MergeCursor, ARangeGrownTooLongIsAnErrorOfTheMerge) {
+  Memtable table;
+  DroppedRefs dropped;
+  table.erase_range(std::string(kMaxKeyBytes, 'a'), "b", 0, dropped);
+  const auto run = encode(table);
+  std::vector<Layer> layers;
+  layers.emplace_back(run, run->block(), Translation{"x", ""}, "", kKeyEnd);
+  EXPECT_EQ(merge_to_block(std::move(layers)).error().code, Code::block_order);
+}
+
 }  // namespace
 }  // namespace caw

@@ -20,6 +20,7 @@ Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const Inter
     out.push_back({std::move(ref), ImageRef(image), &image->inline_block()});
     inline_left = false;
   };
+  uint64_t bytes = 0;
   std::vector<NodeId> absent;
   for (const RunRef& run : node.runs) {
     if (!store.get_cached(run.run)) absent.push_back(run.run);
@@ -30,6 +31,8 @@ Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const Inter
     ImageRef held = CAW_TRY(store.get(run.run));
     if (held->kind() != NodeKind::run) return fail(Code::interior_malformed, raw(run.run), "run");
     const SortedBlock& block = static_cast<const BlockImage&>(*held).block();
+    bytes += block.size_bytes();
+    if (bytes > kMaxPendingBytes) return fail(Code::interior_malformed, raw(run.run), "load_runs");
     out.push_back({run, std::move(held), &block});
   }
   if (inline_left) add_inline();
@@ -168,7 +171,10 @@ RunRef run_ref(NodeId id, uint64_t pos, const BlockImage& image) {
   if (it.valid()) run.lo = std::min(run.lo, std::string(it.key()));
   std::string last;
   for (; it.valid(); it.next()) last.assign(it.key());
-  if (block.count() > 0) run.hi = std::max(run.hi, last + std::string(1, '\0'));
+  const bool longest = last.size() == kMaxKeyBytes;  // no key stands right above it
+  if (block.count() > 0) {
+    run.hi = std::max(run.hi, longest ? key_after_prefix(last) : last + std::string(1, '\0'));
+  }
   return run;
 }
 

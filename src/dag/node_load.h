@@ -18,7 +18,11 @@ struct LoadedRun {
   const SortedBlock* block = nullptr;
 };
 
-/// All runs of `image`, newest first.  Reads them.
+/// Bytes of runs that are taken into memory together; a hundred times what writers leave pending.
+inline constexpr uint64_t kMaxPendingBytes = 128U << 20;
+
+/// All runs of `image`, newest first.  Reads them.  Fails: interior_malformed where they are more
+/// than kMaxPendingBytes.
 Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const InteriorImage>& image);
 
 /// Upper bound of edge `index`.

@@ -118,7 +118,7 @@ class Restrictor {
 
   Result<void> restrict_prefix(const Ref<const InteriorImage>& root, size_t prefix);
   void take_runs(const Interior& node, const Window& window, const Part& part, size_t prefix);
-  void take_inline(const InteriorImage& root, const Window& window, const Part& part);
+  Result<void> take_inline(const InteriorImage& root, const Window& window, const Part& part);
   void number_and_assemble();
 
   NodeStore& store_;
@@ -161,19 +161,23 @@ void Restrictor::take_runs(const Interior& node, const Window& window, const Par
   }
 }
 
-void Restrictor::take_inline(const InteriorImage& root, const Window& window, const Part& part) {
+Result<void> Restrictor::take_inline(const InteriorImage& root, const Window& window,
+                                     const Part& part) {
   const Interior& node = root.node();
-  if (node.inline_block.empty()) return;
+  if (node.inline_block.empty()) return {};
   uint64_t least = ~uint64_t{0};
   for (const Edge& edge : part.edges) least = std::min(least, edge.applied_pos);
-  if (node.inline_pos <= least) return;
+  if (node.inline_pos <= least) return {};
   Layer layer(ImageRef(&root), root.inline_block(), window.down, window.lo, window.hi);
+  CAW_TRY(check_ranges(layer.ranges()));
   for (const RangeErase& range : layer.ranges()) inline_ranges_.push_back(range);
   for (; layer.valid(); layer.next()) {
+    CAW_TRY(check_key(layer.key()));
     inline_points_.emplace_back(std::string(layer.key()), layer.kind(), std::string(*layer.body()));
   }
   inline_old_pos_ = node.inline_pos;
   has_inline_ = !inline_points_.empty() || !inline_ranges_.empty();
+  return {};
 }
 
 Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, size_t prefix) {
@@ -203,7 +207,7 @@ Result<void> Restrictor::restrict_prefix(const Ref<const InteriorImage>& root, s
       break;
     }
     take_runs(node, window, part, prefix);
-    if (part.depth == 0) take_inline(image, window, part);
+    if (part.depth == 0) CAW_TRY(take_inline(image, window, part));
     const Edge* only = part.edges.size() == 1 ? &part.edges.front() : nullptr;
     if (only == nullptr || only->child == kNoNode || only->child_height == 0) break;
     auto loaded = store_.get(only->child);

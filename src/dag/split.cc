@@ -186,6 +186,9 @@ Result<bool> Maintainer::tidy_child(std::vector<PathNode>& path, NodeId child_id
   }
   if (index == parent.edges.size()) return false;
   ImageRef held = CAW_TRY(store_.get(child_id));
+  if (held->kind() != NodeKind::interior) {
+    return fail(Code::interior_malformed, raw(child_id), "tidy_child");
+  }
   Ref<const InteriorImage> child(static_cast<const InteriorImage*>(held.get()));
   const Interior& node = child->node();
   if (node.edges.size() > shape_.fanout && CAW_TRY(store_.node_count(child_id)) == 1 &&

@@ -39,9 +39,10 @@ void FrozenRun::publish(NodeStore& store) {
   std::lock_guard lock(mutex_);
   if (published_) return;
   CAW_ASSERT(image_);
-  for (const BlobRef& blob : new_blobs_) store.commit_blob(blob, epoch_);
-  store.publish(id_, image_, epoch_);
-  for (Epoch epoch : early_references_) store.add_node_ref(id_, +1, epoch);
+  const Epoch born = store.live_epoch(epoch_);
+  for (const BlobRef& blob : new_blobs_) store.commit_blob(blob, born);
+  store.publish(id_, image_, born);
+  for (Epoch epoch : early_references_) store.add_node_ref(id_, +1, store.live_epoch(epoch));
   early_references_.clear();
   published_ = true;
 }

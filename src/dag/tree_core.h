@@ -84,6 +84,7 @@ class TreeCore : public RefCounted {
   Ref<TreeView> view;  ///< the pointer is guarded by mutex
   std::mutex maintenance;
   std::atomic<uint32_t> wanted{0};  ///< operations that wait for `maintenance`
+  std::atomic<bool> torn{false};    ///< damage: readers found that another tree changes the root
   std::atomic<bool> active{false};  ///< on the volume's list of trees with work
 
   Ref<TreeView> current_view() const {

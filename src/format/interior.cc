@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "format/node.h"
 #include "format/sorted_block.h"
+#include "format/superblock.h"
 
 namespace caw {
 namespace {
@@ -117,9 +118,28 @@ void encode_runs(std::string& out, const std::vector<RunRef>& runs) {
   }
 }
 
-Result<void> parse_edges(Reader& reader, Interior* node) {
+uint64_t memory_bytes(const Translation& translation) {
+  return translation.strip.size() + translation.prepend.size();
+}
+uint64_t memory_bytes(const Edge& edge) {
+  return sizeof(Edge) + edge.lo.size() + memory_bytes(edge.translation);
+}
+uint64_t memory_bytes(const RunRef& run) {
+  return sizeof(RunRef) + run.lo.size() + run.hi.size() + memory_bytes(run.translation);
+}
+
+/// Takes `bytes` off what is left for a node.
+bool charge(uint64_t bytes, uint64_t* left) {
+  if (bytes > *left) return false;
+  *left -= bytes;
+  return true;
+}
+
+Result<void> parse_edges(Reader& reader, Interior* node, uint64_t* left) {
   const uint64_t count = reader.varint();
-  if (!reader.ok() || count == 0 || count > reader.rest().size()) return malformed("edge count");
+  if (!reader.ok() || count == 0 || count > reader.rest().size() || count > kMaxEdges) {
+    return malformed("edge count");
+  }
   Parser parser(reader);
   std::string before;
   for (uint64_t i = 0; i < count; ++i) {
@@ -138,6 +158,7 @@ Result<void> parse_edges(Reader& reader, Interior* node) {
     }
     if (!reader.ok() || edge.applied_pos >= node->next_pos) return malformed("edge");
     if (edge.child_height >= node->height) return malformed("child height");
+    if (!charge(memory_bytes(edge), left)) return malformed("size");
     node->edges.push_back(std::move(edge));
   }
   return {};
@@ -152,9 +173,11 @@ Result<void> check_edges(const Interior& node) {
   return {};
 }
 
-Result<void> parse_runs(Reader& reader, Interior* node) {
+Result<void> parse_runs(Reader& reader, Interior* node, uint64_t* left) {
   const uint64_t count = reader.varint();
-  if (!reader.ok() || count > reader.rest().size()) return malformed("run count");
+  if (!reader.ok() || count > reader.rest().size() || count > kMaxRuns) {
+    return malformed("run count");
+  }
   Parser parser(reader);
   std::string lo_before;
   std::string hi_before;
@@ -176,6 +199,7 @@ Result<void> parse_runs(Reader& reader, Interior* node) {
     if (!bounds_allowed(run.lo, run.hi)) return malformed("run bounds");
     if (run.pos >= newer_pos) return malformed("run order");
     newer_pos = run.pos;
+    if (!charge(memory_bytes(run), left)) return malformed("size");
     node->runs.push_back(std::move(run));
   }
   return {};
@@ -194,6 +218,16 @@ Result<void> parse_inline(Reader& reader, Interior* node) {
 }
 
 }  // namespace
+
+Result<void> check_limits(const Interior& node) {
+  if (node.edges.size() > kMaxEdges || node.runs.size() > kMaxRuns) return malformed("count");
+  uint64_t left = kMaxInteriorMemoryBytes;
+  const auto fits = [&left](const auto& each) { return charge(memory_bytes(each), &left); };
+  if (!std::ranges::all_of(node.edges, fits) || !std::ranges::all_of(node.runs, fits)) {
+    return malformed("size");
+  }
+  return {};
+}
 
 std::string encode_interior(const Interior& node) {
   CAW_ASSERT(!node.edges.empty());
@@ -218,9 +252,11 @@ Result<Interior> decode_interior(std::string_view payload) {
   node.max_seq = reader.varint();
   if (!reader.ok() || node.height == 0 || node.height > kMaxHeight) return malformed("height");
   if (node.hi.size() > kMaxKeyBytes) return malformed("upper bound");
-  CAW_TRY(parse_edges(reader, &node));
+  if (node.next_pos >= kMaxNumber) return malformed("next position");
+  uint64_t left = kMaxInteriorMemoryBytes;
+  CAW_TRY(parse_edges(reader, &node, &left));
   CAW_TRY(check_edges(node));
-  CAW_TRY(parse_runs(reader, &node));
+  CAW_TRY(parse_runs(reader, &node, &left));
   CAW_TRY(parse_inline(reader, &node));
   return node;
 }

@@ -61,6 +61,14 @@ struct Interior {
   friend bool operator==(const Interior&, const Interior&) = default;
 };
 
+/// What a node may hold; writers stay far below, readers take no more.  Keys that share their
+/// fronts can be a thousand times as large in memory as on the device, hence the last one.
+inline constexpr size_t kMaxEdges = 16'384;
+inline constexpr size_t kMaxRuns = 4'096;
+inline constexpr uint64_t kMaxInteriorMemoryBytes = 32U << 20;
+/// Fails: interior_malformed.
+Result<void> check_limits(const Interior& node);
+
 std::string encode_interior(const Interior& node);
 /// Checks everything: order of edges and positions, bounds, heights, the inline block.
 /// Fails: interior_malformed and SortedBlock's.

@@ -163,5 +163,45 @@ TEST(Interior, MutatedPayloadsNeverCrash) {
   EXPECT_GT(refused, 5000U);
 }
 
+/// Keys that share their fronts are small on the device and large in memory.
+TEST(Interior, SmallBytesThatWouldTakeMuchMemoryAreRefused) {
+  Interior node;
+  node.edges.clear();
+  std::string lo(kMaxKeyBytes - 3, 'k');
+  for (size_t i = 0; i < 16'000; ++i) {
+    node.edges.push_back(edge(lo, 0));
+    node.edges.back().lo += {static_cast<char>(i >> 8), static_cast<char>(i)};
+  }
+  EXPECT_LT(encode_interior(node).size(), 300'000U);
+  EXPECT_FALSE(check_limits(node).has_value());
+  EXPECT_EQ(decode_interior(encode_interior(node)).error().code, Code::interior_malformed);
+  node.edges.resize(5000);
+  EXPECT_TRUE(check_limits(node).has_value());
+  EXPECT_TRUE(decode_interior(encode_interior(node)).has_value());
+}
+
+TEST(Interior, MoreEdgesOrRunsThanAnyWriterMakesAreRefused) {
+  Interior node;
+  node.edges.clear();
+  for (size_t i = 0; i <= kMaxEdges; ++i) {
+    node.edges.push_back(edge({static_cast<char>(i >> 14), static_cast<char>(i >> 7 & 127),
+                               static_cast<char>(i & 127)},
+                              0));
+  }
+  EXPECT_FALSE(decode_interior(encode_interior(node)).has_value());
+  node.edges.pop_back();
+  EXPECT_TRUE(decode_interior(encode_interior(node)).has_value());
+  node.next_pos = kMaxRuns + 2;
+  for (uint64_t pos = kMaxRuns + 1; pos > 0; --pos) node.runs.push_back(run(9, pos));
+  EXPECT_FALSE(check_limits(node).has_value());
+  EXPECT_FALSE(decode_interior(encode_interior(node)).has_value());
+}
+
+TEST(Interior, APositionThatCouldOverflowIsRefused) {
+  Interior node = sample();
+  node.next_pos = ~uint64_t{0};
+  EXPECT_FALSE(decode_interior(encode_interior(node)).has_value());
+}
+
 }  // namespace
 }  // namespace caw

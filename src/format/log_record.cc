@@ -59,6 +59,10 @@ Result<void> parse_prefix(Reader& reader, LogRecord& out) {
   const bool ok = reader.ok() && out.clone_source != kNoNode && from.size() <= kMaxKeyBytes &&
                   to.size() <= kMaxKeyBytes;
   if (!ok) return malformed("prefix");
+  if (!out.clone_prefixes.empty()) {
+    const std::string& before = out.clone_prefixes.back().second;
+    if (to <= before || to.starts_with(before)) return malformed("prefix order");
+  }
   out.clone_prefixes.emplace_back(from, to);
   return {};
 }
@@ -169,7 +173,10 @@ Result<LogRecord> decode_log_record(std::string_view bytes) {
   const auto length = reader.fixed<uint32_t>();
   out.seq = reader.fixed<Seq>();
   if (!reader.ok() || sizeof(uint32_t) + size_t{length} != bytes.size()) return malformed("length");
-  while (!reader.at_end()) CAW_TRY(parse_item(reader, out));
+  for (size_t items = 0; !reader.at_end(); ++items) {
+    if (items == kMaxRecordItems) return malformed("too many items");
+    CAW_TRY(parse_item(reader, out));
+  }
   if (out.clone_source != kNoNode && out.clone_prefixes.empty()) return malformed("prefix");
   return out;
 }

@@ -54,6 +54,8 @@ struct LogRecord {
 };
 
 inline constexpr size_t kLogRecordHead = 12;  ///< length and number
+/// In one record: an op takes six bytes on the device at least, hundreds in memory.
+inline constexpr size_t kMaxRecordItems = 65'536;
 
 /// Bytes of the record at the front of `bytes`, its length field included; 0 if it is not all
 /// there.

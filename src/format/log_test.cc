@@ -83,6 +83,26 @@ TEST(LogRecord, DamageIsAnErrorOrAnotherRecordNeverMore) {
   }
 }
 
+TEST(LogRecord, MoreItemsThanAnyOperationHasAreRefused) {
+  LogRecordBuilder builder;
+  for (size_t i = 0; i <= kMaxRecordItems; ++i) builder.add_new_tree(NodeId{5});
+  EXPECT_EQ(decode_log_record(builder.finish()).error().code, Code::log_malformed);
+}
+
+TEST(LogRecord, ClonePrefixesOutOfOrderAreRefused) {
+  const auto decodes = [](const std::vector<std::string>& to) {
+    LogRecordBuilder builder;
+    builder.add_clone(NodeId{1}, NodeId{2});
+    for (const std::string& prefix : to) builder.add_clone_prefix("from", prefix);
+    return decode_log_record(builder.finish()).has_value();
+  };
+  EXPECT_TRUE(decodes({""}));
+  EXPECT_TRUE(decodes({"a", "b"}));
+  EXPECT_FALSE(decodes({"b", "a"}));
+  EXPECT_FALSE(decodes({"a", "a"}));
+  EXPECT_FALSE(decodes({"a", "ab"}));
+}
+
 TEST(LogFrame, HeaderGoldenBytes) {
   const AlignedBuffer frame = encode_frame({kUuid, 0x0506, 0x0304, 0}, "records");
   ASSERT_EQ(frame.size(), kBlockSize);

@@ -120,6 +120,12 @@ bool log_is_valid(const Layout& in) {
   return true;
 }
 
+bool numbers_are_valid(const Layout& in) {
+  const auto valid = [](uint64_t number) { return number < kMaxNumber; };
+  return valid(in.epoch) && valid(in.next_seq) && valid(in.log_position) &&
+         std::all_of(std::begin(in.counters), std::end(in.counters), valid);
+}
+
 bool fields_are_valid(const Layout& in) {
   const auto zero = [](uint8_t byte) { return byte == 0; };
   const bool meta_root_valid = in.meta_root_addr < in.block_count;
@@ -127,7 +133,7 @@ bool fields_are_valid(const Layout& in) {
          in.block_count >= kMinVolumeBlocks && in.block_count <= kMostBlocks && meta_root_valid &&
          in.meta_height <= kMaxMetaHeight &&
          in.compression <= static_cast<uint8_t>(Compression::zstd) && (in.flags & ~kClean) == 0 &&
-         in.used_blocks <= in.block_count && log_is_valid(in) &&
+         in.used_blocks <= in.block_count && log_is_valid(in) && numbers_are_valid(in) &&
          shape_is_valid(load_shape(in.shape)) &&
          std::all_of(std::begin(in.reserved0), std::end(in.reserved0), zero) &&
          std::all_of(std::begin(in.reserved1), std::end(in.reserved1), zero);

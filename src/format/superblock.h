@@ -17,6 +17,10 @@ inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr uint64_t kMinVolumeBlocks = 4096;          ///< 16 MiB
 inline constexpr uint64_t kRegionBlocks = 32768;            ///< 128 MiB; one bitmap block each
 
+/// Epochs, operations, positions of the log and drawn numbers stay below it: no volume lives that
+/// long, and counting on from a number that was read never overflows.
+inline constexpr uint64_t kMaxNumber = uint64_t{1} << 62;
+
 inline constexpr size_t kMaxLabelBytes = 64;
 inline constexpr uint32_t kMaxInlineValueBytes = 256 * 1024;
 

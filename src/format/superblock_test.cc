@@ -127,5 +127,19 @@ TEST(Superblock, ShapeMustLetAFullBufferFlush) {
   EXPECT_TRUE(shape_is_valid(shape));
 }
 
+/// Numbers that were read are counted on from.
+TEST(Superblock, NumbersThatCouldOverflowAreRefused) {
+  const auto refuses = [](const auto& change) {
+    Superblock superblock = sample();
+    change(superblock);
+    return decode_error(encode_superblock(superblock).view()) == Code::superblock_damaged;
+  };
+  EXPECT_TRUE(refuses([](Superblock& it) { it.epoch = ~uint64_t{0}; }));
+  EXPECT_TRUE(refuses([](Superblock& it) { it.next_seq = kMaxNumber; }));
+  EXPECT_TRUE(refuses([](Superblock& it) { it.log_position = ~uint64_t{0}; }));
+  EXPECT_TRUE(refuses([](Superblock& it) { it.counters[kCounters - 1] = kMaxNumber; }));
+  EXPECT_FALSE(refuses([](Superblock& it) { it.counters.fill(kMaxNumber - 1); }));
+}
+
 }  // namespace
 }  // namespace caw

@@ -168,6 +168,7 @@ class FileSystemImpl final : public FileSystem {
   Result<void> try_rename(Rename& rename, Batch& batch);
   Result<void> rename_within(Rename& rename, Batch& batch);
   Result<void> rename_across(Rename& rename, Batch& batch);
+  Result<void> add_aliases(Rename& rename);
   Result<void> remove_replaced(Rename& rename, Batch& batch);
   Result<void> put_new_name(Batch& batch, const Inode& inode, const InodeFields& fields,
                             std::string_view name);

@@ -73,12 +73,11 @@ void InodeTable::unref(Inode& inode, uint64_t count) {
   }
 }
 
-void InodeTable::add_alias(Inode& inode, Inode& parent, uint64_t entry) {
+bool InodeTable::add_alias(Inode& inode, Inode& parent, uint64_t entry) {
   const Key key{&parent, entry};
   Shard& shard = shards_[shard_of(key)];
   const std::lock_guard lock(shard.mutex);
-  CAW_ASSERT(find_locked(shard, key) == nullptr);
-  shard.aliases.emplace(key, &inode);
+  return find_locked(shard, key) == nullptr && shard.aliases.emplace(key, &inode).second;
 }
 
 void InodeTable::drop_alias(Inode& inode, Inode& parent, uint64_t entry) {

@@ -40,8 +40,9 @@ class InodeTable {
   void ref(Inode& inode) { inode.refs.fetch_add(1, std::memory_order_relaxed); }
   void unref(Inode& inode, uint64_t count = 1);
 
-  /// Found under (parent, entry) as well from now on: before its records move there.
-  void add_alias(Inode& inode, Inode& parent, uint64_t entry);
+  /// Found under (parent, entry) as well from now on: before its records move there.  False, and
+  /// nothing done: another inode is there; on a damaged volume, which draws numbers a second time.
+  [[nodiscard]] bool add_alias(Inode& inode, Inode& parent, uint64_t entry);
   void drop_alias(Inode& inode, Inode& parent, uint64_t entry);
   /// Its place is (parent, entry) now; found only there, or nowhere if `findable` is false.
   void rekey(Inode& inode, Inode& parent, uint64_t entry, bool findable);

@@ -51,11 +51,21 @@ TEST_F(Table, WhatWasReadBeforeAnEvictionIsRefused) {
   EXPECT_EQ(table.insert(std::move(stale), before), nullptr);
 }
 
+/// A damaged volume may draw entry numbers that are in use.
+TEST_F(Table, APlaceThatIsTakenGetsNoAlias) {
+  Inode* const taken = add(top, 16);
+  Inode* const file = add(top, 17);
+  EXPECT_FALSE(table.add_alias(*file, top, 16));
+  EXPECT_EQ(table.find(top, 16), taken);
+  table.unref(*taken, 2);
+  table.unref(*file);
+}
+
 TEST_F(Table, MovedInodesAreFoundAtTheirNewPlace) {
   Inode* const from = add(top, 16);
   Inode* const to = add(top, 17);
   Inode* const file = add(*from, 18);
-  table.add_alias(*file, *to, 19);
+  EXPECT_TRUE(table.add_alias(*file, *to, 19));
   EXPECT_EQ(table.find(*to, 19), file);
   table.rekey(*file, *to, 19, true);
   table.unref(*file);

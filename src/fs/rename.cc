@@ -125,6 +125,21 @@ Result<void> FileSystemImpl::rename_within(Rename& rename, Batch& batch) {
   return {};
 }
 
+Result<void> FileSystemImpl::add_aliases(Rename& rename) {
+  const auto in_use = [](uint64_t entry) {
+    return fail(Code::record_malformed, entry, "entry number in use");
+  };
+  if (!table_.add_alias(*rename.source, rename.to_parent, rename.source_entry)) {
+    return in_use(rename.source_entry);
+  }
+  if (!rename.flags.exchange ||
+      table_.add_alias(*rename.target, rename.from_parent, rename.target_entry)) {
+    return {};
+  }
+  table_.drop_alias(*rename.source, rename.to_parent, rename.source_entry);
+  return in_use(rename.target_entry);
+}
+
 Result<void> FileSystemImpl::rename_across(Rename& rename, Batch& batch) {
   const Place from = CAW_TRY(topology_.body(rename.from_parent));
   const Place to = CAW_TRY(topology_.body(rename.to_parent));
@@ -145,10 +160,7 @@ Result<void> FileSystemImpl::rename_across(Rename& rename, Batch& batch) {
   CAW_TRY(put_content(batch, rename.from_parent, rename.from_fields));
   CAW_TRY(put_content(batch, rename.to_parent, rename.to_fields));
   // Who sees the new dirents before the places change here finds the same inodes.
-  table_.add_alias(*rename.source, rename.to_parent, rename.source_entry);
-  if (rename.flags.exchange) {
-    table_.add_alias(*rename.target, rename.from_parent, rename.target_entry);
-  }
+  CAW_TRY(add_aliases(rename));
   const Result<void> applied = forest_.apply(batch);
   if (!applied) {
     table_.drop_alias(*rename.source, rename.to_parent, rename.source_entry);

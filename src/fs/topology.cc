@@ -88,6 +88,7 @@ Result<void> Topology::mutate(std::initializer_list<Written> writes, const Mutat
                               const Attempt& attempt) {
   bool exclusive = options.exclusive;
   for (int tries = 0;; ++tries) {
+    if (tries >= kMostTries) return fail(Code::count_underflow, 0, "no private tree to be had");
     if (tries >= kSharedTries) exclusive = true;  // keeps out whoever shares trees meanwhile
     std::optional<Gate::Shared> shared_side;
     std::optional<Gate::Exclusive> exclusive_side;
@@ -163,7 +164,8 @@ Result<void> Topology::make_private(Inode& owner, uint64_t generation, bool esse
 
 Result<void> Topology::own_tree(Inode& inode, bool essential) {
   CAW_ASSERT(!inode.tree());
-  while (true) {
+  for (int tries = 0;; ++tries) {
+    if (tries >= kMostTries) return fail(Code::count_underflow, 0, "no private tree to be had");
     const uint64_t generation = forest_.share_generation();
     if (Inode* const outer = CAW_TRY(first_shared(record_of(inode), generation))) {
       CAW_TRY(make_private(*outer, generation, essential));

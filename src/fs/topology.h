@@ -120,6 +120,8 @@ class Topology {
 
  private:
   static constexpr int kSharedTries = 4;
+  /// Who has kept out all others so often does not get there: the counts of the volume are wrong.
+  static constexpr int kMostTries = 1000;
   enum class Outcome { done, again, exclusive };
   Result<Outcome> try_once(std::initializer_list<Written> writes, bool exclusive,
                            const MutateOptions& options, const Attempt& attempt);

@@ -56,7 +56,7 @@ class CheckpointWriter {
   Result<void> write_images();
   Result<void> write_group(std::vector<Sealed>& group);
   Result<void> reserve_group(std::vector<Sealed>& group);
-  Sealed seal(NodeId id, const Image& image) const;
+  Result<Sealed> seal(NodeId id, const Image& image) const;
   Result<void> list_changes();
   Result<void> list_node_counts();
   Result<void> list_blob_counts();
@@ -142,14 +142,22 @@ Result<void> CheckpointWriter::settle_blobs() {
   return {};
 }
 
-CheckpointWriter::Sealed CheckpointWriter::seal(NodeId id, const Image& image) const {
+/// Fails for what no reader would take: it grew out of damage.
+Result<CheckpointWriter::Sealed> CheckpointWriter::seal(NodeId id, const Image& image) const {
   const NodeInfo info{.id = id,
                       .kind = image.kind(),
                       .height = height_of(image),
                       .owns_refs = image.owns_refs(),
                       .birth = epoch_,
                       .max_seq = image.max_seq()};
-  SealedNode node = seal_node(info, payload_of(image), store_.superblock_.compression);
+  if (image.kind() == NodeKind::interior) {
+    CAW_TRY(check_limits(static_cast<const InteriorImage&>(image).node()));
+  }
+  const std::string payload = payload_of(image);
+  if (id == kNoNode || payload.size() > kMaxNodePayload) {
+    return fail(Code::node_payload, raw(id), "checkpoint: too large");
+  }
+  SealedNode node = seal_node(info, payload, store_.superblock_.compression);
   NodeEntry entry{.addr = kNoBlock,
                   .stored_bytes = node.stored_bytes,
                   .checksum = node.checksum,
@@ -169,7 +177,7 @@ Result<void> CheckpointWriter::write_images() {
   std::vector<Sealed> group;
   uint64_t group_bytes = 0;
   for (const ImageCache::DirtyImage& dirty : images) {
-    group.push_back(seal(dirty.id, *dirty.image));
+    group.push_back(CAW_TRY(seal(dirty.id, *dirty.image)));
     group_bytes += group.back().bytes.size();
     if (group_bytes < kGroupBytes && &dirty != &images.back()) continue;
     CAW_TRY(write_group(group));
@@ -347,7 +355,8 @@ Result<void> NodeStoreImpl::write_checkpoint(Seq seq, bool clean, uint64_t log_p
   CAW_ASSERT(epoch != 0 && !sealing_closed_);
   sealing_closed_ = true;
   CheckpointWriter writer(*this, epoch);
-  const Result<void> prepared = writer.prepare();
+  Result<void> prepared = writer.prepare();
+  if (prepared && failed()) prepared = fail(Code::volume_failed, 0, "found while preparing");
   if (!prepared && is_want_of_space(prepared.error().code)) {
     give_up_sealing(epoch);
     return prepared;

@@ -229,5 +229,21 @@ TEST_F(CheckpointTest, EveryCrashLeavesAWholeCheckpoint) {
   } while (crash.advance());
 }
 
+/// It would be drawn later, and meet what is there.
+TEST_F(CheckpointTest, ANodeWithANumberThatWasNeverDrawnIsRefused) {
+  publish(NodeId{uint64_t{1} << 40}, make_leaf(1));
+  checkpoint();
+  EXPECT_EQ(try_open().error().code, Code::node_entry);
+}
+
+TEST_F(CheckpointTest, WhatWasSealedInACheckpointThatWasGivenUpBelongsToTheNext) {
+  const Epoch first = begin();
+  EXPECT_EQ(store_->live_epoch(first), first);
+  const Epoch second = begin();  // the first was never written
+  EXPECT_EQ(store_->live_epoch(first), second);
+  ASSERT_TRUE(store_->write_checkpoint(1, false, 0).has_value());
+  EXPECT_EQ(store_->live_epoch(first), store_->open_epoch());
+}
+
 }  // namespace
 }  // namespace caw

@@ -9,13 +9,13 @@
 
 namespace caw {
 
-void CountTable::add(uint64_t id, int64_t delta, Epoch epoch, uint64_t blocks) {
-  if (delta == 0) return;
+bool CountTable::add(uint64_t id, int64_t delta, Epoch epoch, uint64_t blocks) {
+  if (delta == 0) return true;
   Shard& at = shard(id);
   const std::scoped_lock lock(at.mutex);
   Side& changes = side(at, epoch);
   Entry& entry = changes.entries[id];
-  CAW_ASSERT(delta < 0 || !entry.freed);   // zero was final
+  if (delta > 0 && entry.freed) return false;   // zero was final
   entry.delta += delta;
   entry.blocks = static_cast<uint32_t>(blocks);
   if (entry.delta < 0 && delta < 0 && !entry.queued) {
@@ -23,6 +23,7 @@ void CountTable::add(uint64_t id, int64_t delta, Epoch epoch, uint64_t blocks) {
     changes.candidates.push_back(id);
   }
   if (entry.delta == 0 && !entry.based && !entry.queued && !entry.freed) changes.entries.erase(id);
+  return true;
 }
 
 Result<int64_t> CountTable::base(uint64_t id) {

@@ -31,8 +31,9 @@ class CountTable {
  public:
   CountTable(MetaStore& meta, MetaSpace space) : meta_(meta), space_(space) {}
 
-  /// `blocks`: size of the blob; 0 for nodes.
-  void add(uint64_t id, int64_t delta, Epoch epoch, uint64_t blocks);
+  /// `blocks`: size of the blob; 0 for nodes.  False, and nothing done: the object was freed,
+  /// though somebody still referred to it; on a damaged volume only.
+  [[nodiscard]] bool add(uint64_t id, int64_t delta, Epoch epoch, uint64_t blocks);
 
   /// The count of everything up to now; below zero on a damaged volume.
   Result<int64_t> count(uint64_t id);

@@ -85,16 +85,16 @@ void ImageCache::forget_image(Slot& slot) {
   slot.image = nullptr;
 }
 
-void ImageCache::publish(NodeId id, ImageRef image, Epoch epoch) {
+bool ImageCache::publish(NodeId id, ImageRef image, Epoch epoch) {
   CAW_ASSERT(image && epoch != 0);
   Shard& at = shard(id);
   const std::scoped_lock lock(at.mutex);
   Slot& slot = at.slots[id];
-  CAW_ASSERT(slot.dropped == 0);
-  if (slot.image == image && slot.dirty == epoch) return;
+  if (slot.dropped != 0) return false;
+  if (slot.image == image && slot.dirty == epoch) return true;
   const bool was_dirty_in_epoch = slot.image && slot.dirty == epoch;
   if (slot.image && slot.dirty != 0 && slot.dirty != epoch) {
-    CAW_ASSERT(slot.dirty + 1 == epoch && !slot.sealing);
+    if (slot.dirty + 1 != epoch || slot.sealing) return false;
     slot.image->mark_superseded();
     slot.sealing = std::move(slot.image);
     slot.image = nullptr;
@@ -106,19 +106,20 @@ void ImageCache::publish(NodeId id, ImageRef image, Epoch epoch) {
   slot.dirty = epoch;
   if (!was_dirty_in_epoch) at.dirty_ids[epoch & 1U].push_back(id);
   at.loaded.notify_all();
+  return true;
 }
 
-void ImageCache::drop(NodeId id, Epoch epoch) {
+bool ImageCache::drop(NodeId id, Epoch epoch) {
   Shard& at = shard(id);
   const std::scoped_lock lock(at.mutex);
   Slot& slot = at.slots[id];
-  CAW_ASSERT(slot.dropped == 0);
-  CAW_ASSERT(!slot.sealing && (slot.dirty == 0 || slot.dirty == epoch));
+  if (slot.dropped != 0 || slot.sealing || (slot.dirty != 0 && slot.dirty != epoch)) return false;
   forget_image(slot);
   slot.dirty = 0;
   slot.dropped = epoch;
   at.dropped_ids[epoch & 1U].push_back(id);
   at.loaded.notify_all();
+  return true;
 }
 
 ImageCache::State ImageCache::state(NodeId id) {

@@ -42,10 +42,12 @@ class ImageCache {
   /// one; node_absent if it was dropped meanwhile.
   Result<ImageRef> finish_load(NodeId id, Result<ImageRef> loaded);
 
-  void publish(NodeId id, ImageRef image, Epoch epoch);
+  /// False, and nothing done: the node was dropped, or changes in two epochs at once; on a damaged
+  /// volume only, where counts are wrong or two trees hold the same node.
+  [[nodiscard]] bool publish(NodeId id, ImageRef image, Epoch epoch);
 
-  /// The node is gone as of `epoch`.
-  void drop(NodeId id, Epoch epoch);
+  /// The node is gone as of `epoch`.  False as above.
+  [[nodiscard]] bool drop(NodeId id, Epoch epoch);
 
   struct State {
     ImageRef image;                 ///< current, or null

@@ -48,7 +48,7 @@ TEST(ImageCache, KeepsWhatSomebodyHolds) {
 
 TEST(ImageCache, KeepsDirtyImagesUntilFinished) {
   ImageCache cache(1000);
-  cache.publish(NodeId{1}, make_leaf(1, 4000), 5);
+  EXPECT_TRUE(cache.publish(NodeId{1}, make_leaf(1, 4000), 5));
   cache.evict();
   ImageRef image;
   EXPECT_EQ(cache.find(NodeId{1}, &image), Found::image);
@@ -64,8 +64,8 @@ TEST(ImageCache, SealingImageStaysBesideTheOpenOne) {
   ImageCache cache(1 << 20);
   const ImageRef old = make_leaf(1);
   const ImageRef now = make_leaf(2);
-  cache.publish(NodeId{1}, old, 5);
-  cache.publish(NodeId{1}, now, 6);
+  EXPECT_TRUE(cache.publish(NodeId{1}, old, 5));
+  EXPECT_TRUE(cache.publish(NodeId{1}, now, 6));
   EXPECT_TRUE(old->superseded());
   EXPECT_FALSE(now->superseded());
   ASSERT_EQ(cache.dirty_images(5).size(), 1U);
@@ -81,10 +81,10 @@ TEST(ImageCache, MergeKeepsTheNewestOnly) {
   ImageCache cache(1 << 20);
   const ImageRef newest = make_leaf(2);
   const ImageRef only_sealing = make_leaf(3);
-  cache.publish(NodeId{1}, make_leaf(1), 5);
-  cache.publish(NodeId{2}, only_sealing, 5);
-  cache.drop(NodeId{3}, 5);
-  cache.publish(NodeId{1}, newest, 6);
+  EXPECT_TRUE(cache.publish(NodeId{1}, make_leaf(1), 5));
+  EXPECT_TRUE(cache.publish(NodeId{2}, only_sealing, 5));
+  EXPECT_TRUE(cache.drop(NodeId{3}, 5));
+  EXPECT_TRUE(cache.publish(NodeId{1}, newest, 6));
   cache.merge_into_next(5);
   EXPECT_TRUE(cache.dirty_images(5).empty());
   ASSERT_EQ(cache.dirty_images(6).size(), 2U);
@@ -100,7 +100,7 @@ TEST(ImageCache, PublishDuringALoadWins) {
   ASSERT_EQ(cache.find_or_claim(NodeId{1}, true, &image), Found::claimed);
   EXPECT_EQ(cache.find_or_claim(NodeId{1}, false, &image), Found::busy);
   const ImageRef published = make_leaf(2);
-  cache.publish(NodeId{1}, published, 5);
+  EXPECT_TRUE(cache.publish(NodeId{1}, published, 5));
   EXPECT_EQ(cache.finish_load(NodeId{1}, make_leaf(1)).value(), published);
   ASSERT_EQ(cache.find(NodeId{1}, &image), Found::image);
   EXPECT_EQ(image, published);
@@ -111,7 +111,7 @@ TEST(ImageCache, DropDuringALoadWins) {
   ImageCache cache(1 << 20);
   ImageRef image;
   ASSERT_EQ(cache.find_or_claim(NodeId{1}, true, &image), Found::claimed);
-  cache.drop(NodeId{1}, 5);
+  EXPECT_TRUE(cache.drop(NodeId{1}, 5));
   cache.finish(5);
   EXPECT_EQ(cache.find(NodeId{1}, &image), Found::dropped);
   EXPECT_EQ(cache.finish_load(NodeId{1}, make_leaf(1)).error().code, Code::node_absent);
@@ -135,7 +135,7 @@ TEST(ImageCache, FiguresReturnToZero) {
     const NodeId id{1 + random.below(50)};
     switch (random.below(4)) {
       case 0:
-        cache.publish(id, make_leaf(random.next(), 500), open);
+        EXPECT_TRUE(cache.publish(id, make_leaf(random.next(), 500), open));
         break;
       case 1:
         load(cache, id, make_leaf(random.next(), 500));
@@ -149,9 +149,28 @@ TEST(ImageCache, FiguresReturnToZero) {
     }
   }
   cache.finish(open++);
-  for (uint64_t id = 1; id <= 50; ++id) cache.drop(NodeId{id}, open);
+  for (uint64_t id = 1; id <= 50; ++id) EXPECT_TRUE(cache.drop(NodeId{id}, open));
   EXPECT_EQ(cache.clean_bytes(), 0U);
   EXPECT_EQ(cache.dirty_bytes(), 0U);
+}
+
+/// Wrong counts on a damaged volume drop nodes that are in use.
+TEST(ImageCache, WhatWasDroppedTakesNoImageAndIsNotDroppedAgain) {
+  ImageCache cache(1 << 20);
+  EXPECT_TRUE(cache.drop(NodeId{1}, 5));
+  EXPECT_FALSE(cache.publish(NodeId{1}, make_leaf(1), 5));
+  EXPECT_FALSE(cache.drop(NodeId{1}, 5));
+  EXPECT_EQ(cache.dirty_bytes(), 0U);
+}
+
+TEST(ImageCache, AnImageOfANewerEpochIsNotReplacedByOneOfAnOlder) {
+  ImageCache cache(1 << 20);
+  const ImageRef newer = make_leaf(1);
+  EXPECT_TRUE(cache.publish(NodeId{1}, newer, 6));
+  EXPECT_FALSE(cache.publish(NodeId{1}, make_leaf(2), 5));
+  ImageRef image;
+  ASSERT_EQ(cache.find(NodeId{1}, &image), Found::image);
+  EXPECT_EQ(image, newer);
 }
 
 }  // namespace

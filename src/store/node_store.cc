@@ -100,7 +100,23 @@ Result<std::unique_ptr<NodeStore>> NodeStore::open(std::unique_ptr<BlockDevice> 
   parts.options.read_only = options.read_only || parts.device->read_only();
   auto store = std::make_unique<NodeStoreImpl>(std::move(parts));
   CAW_TRY(store->load_dead());
+  CAW_TRY(store->check_numbers());
   return store;
+}
+
+Result<void> NodeStoreImpl::check_numbers() {
+  const uint64_t next = next_numbers_[static_cast<size_t>(Counter::node_id)].load();
+  for (const MetaSpace space : {MetaSpace::node, MetaSpace::node_count, MetaSpace::dead_node}) {
+    uint64_t beyond = 0;
+    ignore_error(meta_->scan(space, next,
+                             [&](uint64_t id, std::string_view /*value*/) {
+                               beyond = id;
+                               return false;
+                             }),
+                 "a damaged page shows when it is needed");
+    if (beyond != 0) return fail(Code::node_entry, beyond, "a number that was never drawn");
+  }
+  return {};
 }
 
 NodeStoreImpl::NodeStoreImpl(Parts parts)
@@ -127,6 +143,13 @@ uint64_t NodeStoreImpl::draw(Counter counter, uint64_t n) {
   return next_numbers_[static_cast<size_t>(counter)].fetch_add(n);
 }
 
+void NodeStoreImpl::keep_number(Counter counter, uint64_t number) {
+  std::atomic<uint64_t>& next = next_numbers_[static_cast<size_t>(counter)];
+  uint64_t now = next.load();
+  while (now <= number && !next.compare_exchange_weak(now, number + 1)) {
+  }
+}
+
 bool NodeStoreImpl::needs_checkpoint() const {
   for (size_t i = 0; i < kCounters; ++i) {
     const uint64_t next = next_numbers_[i].load();
@@ -150,6 +173,12 @@ void NodeStoreImpl::mark_failed(const Error& reason) {
 std::optional<Error> NodeStoreImpl::failure() const {
   std::lock_guard lock(failure_mutex_);
   return failure_;
+}
+
+Epoch NodeStoreImpl::live_epoch(Epoch epoch) const {
+  const Epoch sealing = sealing_epoch_.load();
+  const bool may_change = sealing != 0 && !sealing_closed_;
+  return may_change && epoch <= sealing ? sealing : open_epoch();
 }
 
 Result<void> NodeStoreImpl::check_writable() const {
@@ -262,17 +291,23 @@ void NodeStoreImpl::load_images(std::span<const NodeId> ids) {
 
 void NodeStoreImpl::publish(NodeId id, ImageRef image, Epoch epoch) {
   CAW_ASSERT(epoch == open_epoch() || (epoch == sealing_epoch_ && !sealing_closed_));
-  images_.publish(id, std::move(image), epoch);
+  if (!images_.publish(id, std::move(image), epoch)) {
+    mark_failed({Code::node_absent, 0, raw(id), "a change to a node that was dropped"});
+  }
 }
 
 // ---- counts
 
 void NodeStoreImpl::add_node_ref(NodeId id, int64_t delta, Epoch epoch) {
-  node_counts_.add(raw(id), delta, epoch, 0);
+  if (!node_counts_.add(raw(id), delta, epoch, 0)) {
+    mark_failed({Code::count_underflow, 0, raw(id), "a reference to a freed node"});
+  }
 }
 
 void NodeStoreImpl::add_blob_ref(const BlobRef& blob, int64_t delta, Epoch epoch) {
-  blob_counts_.add(raw(blob.addr), delta, epoch, blob.blocks());
+  if (!blob_counts_.add(raw(blob.addr), delta, epoch, blob.blocks())) {
+    mark_failed({Code::count_underflow, 0, raw(blob.addr), "a reference to a freed blob"});
+  }
 }
 
 void NodeStoreImpl::add_image_refs(const Image& image, int64_t delta, Epoch epoch) {

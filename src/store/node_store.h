@@ -80,7 +80,13 @@ class NodeStore {
   virtual Epoch open_epoch() const = 0;               ///< stable while any side of the gate is held
   /// Draws `n` consecutive numbers, never handed out before, not even before a crash.
   virtual uint64_t draw(Counter counter, uint64_t n) = 0;
+  /// draw() gives only numbers above `number` from now on.
+  virtual void keep_number(Counter counter, uint64_t number) = 0;
   NodeId new_id() { return NodeId{draw(Counter::node_id, 1)}; }
+
+  /// The epoch that what was sealed in `epoch` belongs to by now: a later one where the checkpoint
+  /// was given up.  Under the gate.
+  virtual Epoch live_epoch(Epoch epoch) const = 0;
 
   // ---- images
 

@@ -166,7 +166,10 @@ Result<std::optional<NodeStoreImpl::Drop>> NodeStoreImpl::try_drop_dead(NodeId i
 }
 
 void NodeStoreImpl::drop_node(NodeId id, const Image* image, const NodeEntry* entry, Epoch epoch) {
-  images_.drop(id, epoch);
+  if (!images_.drop(id, epoch)) {
+    mark_failed({Code::count_underflow, 0, raw(id), "a node dropped in use"});
+    return;
+  }
   if (image != nullptr) add_image_refs(*image, -1, epoch);
   if (entry != nullptr) allocator_->free(entry->extent(), epoch);
 }

@@ -391,5 +391,29 @@ TEST_F(ReclaimTest, RunsBesideWritersAndCheckpoints) {
   EXPECT_EQ(store_->counters().dead_nodes, 0U);
 }
 
+/// Somebody refers to it still, though its count was zero: the volume is damaged.
+TEST_F(ReclaimTest, AReferenceToAFreedBlobFailsTheVolume) {
+  const BlobRef blob = write_blob(std::string(50000, 'x'));
+  const auto refer = [&](int64_t delta) {
+    const Gate::Shared shared(store_->gate());
+    store_->add_blob_ref(blob, delta, store_->open_epoch());
+  };
+  refer(-1);
+  reclaim_all();
+  EXPECT_FALSE(store_->failed());
+  refer(+1);
+  EXPECT_TRUE(store_->failed());
+  begin();
+  EXPECT_EQ(store_->write_checkpoint(1, false, 0).error().code, Code::volume_failed);
+}
+
+TEST_F(ReclaimTest, AnImageForADroppedNodeFailsTheVolume) {
+  const NodeId id = publish_new(make_leaf(1));
+  add_ref(id, -1);
+  EXPECT_EQ(reclaim_all(), 1U);
+  publish(id, make_leaf(2));
+  EXPECT_TRUE(store_->failed());
+}
+
 }  // namespace
 }  // namespace caw

@@ -46,6 +46,8 @@ class NodeStoreImpl final : public NodeStore {
   const Superblock& superblock() const override { return superblock_; }
   Epoch open_epoch() const override { return open_epoch_.load(); }
   uint64_t draw(Counter counter, uint64_t n) override;
+  void keep_number(Counter counter, uint64_t number) override;
+  Epoch live_epoch(Epoch epoch) const override;
 
   Result<ImageRef> get(NodeId id) override;
   ImageRef get_cached(NodeId id) override;
@@ -87,6 +89,8 @@ class NodeStoreImpl final : public NodeStore {
 
   /// Reads the first part of the dead list, and with it the way to the table's root.
   Result<void> load_dead();
+  /// Fails (node_entry) if the table knows a number that is still to be drawn.
+  Result<void> check_numbers();
 
  private:
   friend class CheckpointWriter;

@@ -10,6 +10,7 @@
 namespace caw {
 namespace {
 
+constexpr int kMostAttempts = 1000;  ///< with maintenance kept out; only damage needs more
 constexpr size_t kSealedHandedOn = 4;  // sealed runs a clone may inherit unabsorbed
 
 /// Asks maintenance of the tree to step aside.
@@ -70,7 +71,7 @@ void copy_slice(const Slice& slice, Memtable& mem, NodeStore& store, Epoch epoch
   const auto& points = slice.table->points();
   for (auto it = points.lower_bound(lo); it != points.end() && it->first < hi; ++it) {
     auto key = down_key(up, it->first);
-    if (!key) continue;
+    if (!key || key->size() > kMaxKeyBytes) continue;  // only a damaged log makes keys longer
     const OwnedRefs refs = refs_of(it->second);
     if (refs.tree != kNoNode) store.add_node_ref(refs.tree, +1, epoch);
     if (refs.blob) store.add_blob_ref(refs.blob, +1, epoch);
@@ -229,9 +230,14 @@ Result<void> Volume::clone_admitted(const TreeRef& source, std::span<const Clone
   // Maintenance keeps changing the path: exclude it for once.
   const Waiting waiting(core);
   std::lock_guard lock(core.maintenance);
-  while (!CAW_TRY(try_clone(source, prefixes, id, then, replayed))) CAW_TRY(absorb_cut(core));
-  ++clones_;
-  return {};
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    if (CAW_TRY(try_clone(source, prefixes, id, then, replayed))) {
+      ++clones_;
+      return {};
+    }
+    CAW_TRY(absorb_cut(core));
+  }
+  return fail(Code::interior_malformed, raw(source->root()), "clone: a node in two trees");
 }
 
 }  // namespace caw

@@ -54,7 +54,20 @@ class Volume::Recovery {
     return true;
   }
 
+  /// A tree that a record makes cannot be there yet, and its number is not given out again.
+  Result<void> check_new(NodeId id) {
+    if (raw(id) >= kMaxNumber) return fail(Code::log_malformed, raw(id), "new tree");
+    const Result<ImageRef> there = volume_.store_->get(id);
+    if (there || there.error().code != Code::node_absent) {
+      return fail(Code::log_malformed, raw(id), "new tree");
+    }
+    volume_.store_->keep_number(Counter::node_id, raw(id));
+    return {};
+  }
+
   Result<void> replay(LogRecord& record) {
+    for (const NodeId id : record.new_trees) CAW_TRY(check_new(id));
+    if (record.clone_source != kNoNode) CAW_TRY(check_new(record.clone_id));
     Batch batch;
     batch.generation = volume_.share_generation();
     batch.new_trees = std::move(record.new_trees);

@@ -42,6 +42,9 @@ class BorrowedDevice final : public BlockDevice {
 };
 
 constexpr NodeId kSystemTree{1};
+/// In a row; more than the leaves of a terabyte that was removed.  On a damaged volume nodes that
+/// are shared within a tree can look like any number of them.
+constexpr uint64_t kMostEmptyChunks = 1U << 18;
 constexpr uint64_t kUnflushedBlobBytes = 128U << 20;
 
 }  // namespace
@@ -151,8 +154,12 @@ class Volume::ScanCursor final : public Cursor {
   }
   Result<bool> next() override {
     ++index_;
+    uint64_t empty_chunks = 0;
     while (index_ >= chunk_.entries.size()) {
       if (chunk_.end || next_ >= hi_) return false;
+      if (++empty_chunks > kMostEmptyChunks) {
+        return fail(Code::interior_malformed, raw(tree_->root()), "scan: nothing but empty nodes");
+      }
       chunk_ = CAW_TRY(scan_chunk(store_, core_of(tree_), next_, hi_, limit_));
       limit_ = std::min<size_t>(limit_ * 4, 256);
       next_ = chunk_.next;
@@ -196,6 +203,9 @@ Result<void> Volume::read(const Value& value, uint32_t offset, std::span<char> o
 Result<void> Volume::check_writable(const Batch& batch) {
   if (options_.read_only) return fail(Code::read_only, 0, "Volume");
   if (store_->failed()) return fail(Code::volume_failed, 0, "Volume");
+  if (batch.ops.size() + batch.new_trees.size() > kMaxRecordItems / 2) {
+    return fail(Code::invalid_argument, batch.ops.size(), "batch");
+  }
   for (const Batch::Op& op : batch.ops) {
     const bool key_ok = !op.key.empty() && op.key.size() <= kMaxKeyBytes && op.key < kKeyEnd;
     const bool range_ok =
