@@ -34,11 +34,7 @@ struct [[nodiscard]] Error {
   uint64_t detail = 0;       ///< block address, node id, offset …: what `code` says
   const char* where = "";    ///< static string: function or file that noticed
 
-<<<<<<< HEAD
   /// What a caller sees.  The host's errno says nothing of the volume, but where it was opened.
-=======
-  /// What a caller sees.  The host's own errno tells nothing of the volume, except at opening.
->>>>>>> fuzz
   int as_errno() const {
     return code == Code::device_open && sys_errno != 0 ? sys_errno : errno_of(code);
   }

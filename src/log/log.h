@@ -7,13 +7,8 @@
 //
 // A full ring refuses commits (log_full) until a checkpoint has made room; the caller takes one,
 // which makes the same records durable.  Records that a cut left without room are never written;
-<<<<<<< HEAD
-// until the checkpoint of that cut is durable nothing else is either (the log has a hole).  Records
-// that a full host did not take are treated alike.
-=======
 // until the checkpoint of that cut is durable nothing else is either (the log has a hole).  This
 // holds, too, for records that could not be written because the host is full.
->>>>>>> fuzz
 //
 // Threads: all methods from any thread; cut() under the exclusive gate, append() under either side.
 #pragma once

@@ -135,6 +135,8 @@ class NodeStore {
   /// write_checkpoint() under way.  If the one before was begun but never written (its preparation
   /// failed), its changes are taken into this one first.
   virtual Epoch begin_checkpoint() = 0;
+  /// True from begin_checkpoint() until what it sealed is durable, or given up.  Under the gate.
+  virtual bool is_sealing() const = 0;
   /// Writes everything of the sealing epoch and makes it durable.  `seq` is the first operation
   /// not contained, `log_position` that of the first frame with it.  Fails: no_space, device_full
   /// (the sealing set went back into the open epoch; try again with a new begin_checkpoint() when

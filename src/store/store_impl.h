@@ -68,6 +68,7 @@ class NodeStoreImpl final : public NodeStore {
   void prefetch_blobs(std::span<const BlobRef> blobs) override;
 
   Epoch begin_checkpoint() override;
+  bool is_sealing() const override { return sealing_epoch_ != 0; }
   Result<void> write_checkpoint(Seq seq, bool clean, uint64_t log_position) override;
   Result<void> make_log(uint64_t blocks) override;
   std::span<const LogSegment> log_segments() const override { return log_segments_; }
