@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What durability costs: fsync of a 4 KiB append, by one thread and by eight, beside ext4 on an image
-file of the same disk and beside the directory that holds both; and how long a volume takes to be
-mounted again after its server was killed under load.
+"""What durability costs: fsync of a 4 KiB append, by one thread and by eight, beside ext4 on an
+image file of the same disk and beside the directory that holds both; and how long a volume takes to
+be mounted again after its server was killed under load.
 
 The file systems take turns within a round, so that what else the machine does hits all alike.
 """

@@ -34,9 +34,11 @@ struct [[nodiscard]] Error {
   uint64_t detail = 0;       ///< block address, node id, offset …: what `code` says
   const char* where = "";    ///< static string: function or file that noticed
 
-  /// What a caller sees.  The host's errno says nothing of the volume, but where it was opened.
+  /// What a caller sees.  How the host failed to read or write is not its business.
   int as_errno() const {
-    return code == Code::device_open && sys_errno != 0 ? sys_errno : errno_of(code);
+    const bool is_io = code == Code::device_read || code == Code::device_write ||
+                       code == Code::device_flush || code == Code::device_full;
+    return sys_errno != 0 && !is_io ? sys_errno : errno_of(code);
   }
   std::string to_string() const;
 };

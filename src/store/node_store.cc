@@ -11,9 +11,9 @@
 namespace caw {
 namespace {
 
-/// Numbers kept ahead of use at each checkpoint, so that none is given out twice after a crash; when
-/// half of them are gone a checkpoint is due.  Node, entry, file, domain, chunk and change numbers:
-/// an operation draws some of the first three and the last; chunk numbers have only 36 bits.
+/// Numbers kept ahead of use at each checkpoint, so that none is given out twice after a crash; a
+/// checkpoint is due when half of them are gone.  Node, entry, file, domain, chunk and change
+/// numbers: an operation draws some of the first three and the last; chunk numbers have 36 bits.
 constexpr std::array<uint64_t, kCounters> kSlack = {1U << 20, 1U << 20, 1U << 20, 1U << 16,
                                                     1U << 12, 1U << 22, 1U << 12, 1U << 12};
 
