@@ -169,7 +169,8 @@ Result<bool> Maintainer::publish(std::vector<PathNode>& path, Interior node, Cha
   // What the checkpoint under way drops is not known yet: a copy may be among it.
   if (!change.shared.empty() && store_.is_sealing()) return false;
   for (const auto& [id, seen] : change.shared) {
-    if (CAW_TRY(store_.node_count(id)) == 0 || store_.get_cached(id) != seen) return false;
+    if (CAW_TRY(store_.node_count(id)) == 0 || store_.is_dying(id)) return false;
+    if (store_.get_cached(id) != seen) return false;
   }
   CAW_TRY(check_sole(path));
   if (path.size() == 1) {

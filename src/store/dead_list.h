@@ -53,6 +53,10 @@ class DeadList {
     const std::scoped_lock lock(mutex_);
     busy_.erase(id);
   }
+  bool contains(NodeId id) const {
+    const std::scoped_lock lock(mutex_);
+    return busy_.contains(id);
+  }
   bool queue_empty() const {
     const std::scoped_lock lock(mutex_);
     return queue_.empty();

@@ -75,6 +75,7 @@ class NodeStoreImpl final : public NodeStore {
 
   Result<uint64_t> reclaim(uint64_t max_nodes) override;
   bool has_dead() const override;
+  bool is_dying(NodeId id) const override { return dead_.contains(id); }
   void set_reclaim_filter(std::function<bool(NodeId)> may_drop) override {
     may_drop_ = std::move(may_drop);
   }

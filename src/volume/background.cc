@@ -148,7 +148,9 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   return maintainer.absorbed_bytes() > 0;
 }
 
-/// A dead interior node may be dropped unless it is a root whose memtables hold references still.
+/// A dead interior node may be dropped unless it is a root whose memtables hold references still, or
+/// one that is being changed: whoever does it found it alive and is about to publish it.  Who begins
+/// later finds its count zero, or the node gone.
 bool Volume::may_drop(NodeId id) {
   Ref<Handle> handle;
   {
@@ -159,6 +161,8 @@ bool Volume::may_drop(NodeId id) {
   }
   TreeCore& core = *handle->core;
   {
+    const std::unique_lock maintenance(core.maintenance, std::try_to_lock);
+    if (!maintenance.owns_lock()) return false;
     std::shared_lock lock(core.mutex);
     if (core.mem.empty() && core.view->frozen.empty()) return true;
   }

@@ -1,5 +1,5 @@
 // The k-th reservation of space finds none, for k = 1, 2, …: that one, or all from there on for
-// some time, with and without the reserve for removals.  Nothing may be lost by it: what was refused
+// some time, with and without the reserve for removals.  Nothing may be lost: what was refused
 // did not happen, all else did; reads are right; once there is space again everything goes on.
 //   CAW_SEED, CAW_OPS (default 60), CAW_STEP (every how many k; default 3)
 #include <gtest/gtest.h>
