@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -27,6 +29,7 @@ class Checker {
       : device_(device),
         options_(options),
         superblock_(found.superblock),
+        damage_(found.damage),
         layout_(found.superblock.block_count),
         findings_(options.max_findings),
         used_(found.superblock.block_count) {}
@@ -81,6 +84,7 @@ class Checker {
   BlockDevice& device_;
   const CheckOptions& options_;
   const Superblock& superblock_;
+  const std::array<std::optional<Code>, 2> damage_;
   VolumeLayout layout_;
   Findings findings_;
   CheckFigures figures_;
@@ -97,6 +101,9 @@ class Checker {
 CheckReport Checker::run() {
   figures_.epoch = superblock_.epoch;
   figures_.clean = superblock_.clean;
+  for (const std::optional<Code>& damage : damage_) {
+    if (damage) ++figures_.damaged_superblocks;
+  }
   regions_ = read_region_table(device_, superblock_, findings_);
   table_ = read_node_table(device_, superblock_, findings_);
   complete_ = table_.complete;
@@ -399,7 +406,12 @@ void Checker::check_blob(const BlobUse& use) {
   }
   if (!options_.read_blobs) return;
   const Result<std::string> bytes = read_blob(device_, use.ref);
-  if (!bytes) findings_.add(bytes.error(), addr, fmt::format("blob at {}", addr));
+  if (bytes) return;
+  if (reads_as_lost_blob(device_, use.ref)) {
+    ++figures_.lost_blobs;
+  } else {
+    findings_.add(bytes.error(), addr, fmt::format("blob at {}", addr));
+  }
 }
 
 void Checker::check_stray_blob_counts() {
