@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "check/block_map.h"
 #include "check/describe.h"
+#include "check/log_frames.h"
 #include "check/tables.h"
 #include "format/compression.h"
 #include "format/interior.h"
@@ -69,6 +70,7 @@ class Checker {
   void damaged(const Error& error, NodeId id);
 
   // ---- afterwards
+  void check_log();
   void check_rows();
   void check_node_counts();
   void check_dead();
@@ -115,6 +117,7 @@ CheckReport Checker::run() {
   check_dead();
   check_blobs();
   check_bitmaps();
+  check_log();
   if (options_.files && findings_.count() == 0) {
     figures_.files = check_files(device_, superblock_, table_, findings_);
   }
@@ -299,6 +302,15 @@ void Checker::check_target(size_t from, size_t to, RefKind kind, unsigned height
       if (row.kind != NodeKind::interior) wrong(Code::check_reference, "as a tree");
       return;
   }
+}
+
+void Checker::check_log() {
+  const Result<LogFrames> log = read_log_frames(device_, superblock_);
+  if (!log) return findings_.add(log.error(), superblock_.log_position, "the log");
+  if (log->cut_off == 0) return;
+  findings_.add(Code::log_frame, log->end,
+                fmt::format("the log is damaged at position {}; {} frames behind it are of no use",
+                            log->end, log->cut_off));
 }
 
 // ---- nodes

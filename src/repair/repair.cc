@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "check/log_frames.h"
 #include "dev/borrowed_device.h"
 #include "fs/file_system.h"
 #include "log/log_reader.h"
@@ -27,6 +28,7 @@ constexpr uint64_t kEngineCacheBytes = 64U << 20;
 struct LogState {
   LogContents contents;
   uint64_t records = 0;
+  uint64_t cut_off = 0;  ///< frames behind a damaged place
   uint64_t ring_blocks = 0;
 };
 
@@ -129,6 +131,7 @@ Result<LogState> Repair::read_log_state() const {
   log.contents.end = superblock.log_position;
   if (ring.blocks() == 0) return log;
   log.contents = CAW_TRY(read_log(device_, ring, superblock.uuid, superblock.log_position));
+  log.cut_off = CAW_TRY(read_log_frames(device_, superblock)).cut_off;
   LogCursor cursor(log.contents);
   while (true) {
     const Result<bool> more = cursor.next();
@@ -152,7 +155,10 @@ void Repair::keep_logged_blobs(Draft& draft, const LogState& log) const {
 
 Result<void> Repair::replay_log() {
   const LogState log = CAW_TRY(read_log_state());
-  if (log.records == 0) return {};
+  if (log.cut_off > 0) {
+    notes_.say(fmt::format("the log: damaged; what its last {} frames held is lost", log.cut_off));
+  }
+  if (log.records == 0 && log.cut_off == 0) return {};
   VolumeOptions options;
   options.cache_bytes = kEngineCacheBytes;
   options.background = false;
@@ -160,7 +166,8 @@ Result<void> Repair::replay_log() {
   const Result<void> closed =
       volume ? (*volume)->close() : std::unexpected<Error>(volume.error());
   if (closed) {
-    notes_.say(fmt::format("the log: {} operations done again", (*volume)->figures().replayed));
+    const uint64_t replayed = (*volume)->figures().replayed;
+    if (replayed > 0) notes_.say(fmt::format("the log: {} operations done again", replayed));
     return {};
   }
   return drop_log(log);

@@ -289,10 +289,15 @@ bool TreeMender::mend_record(InodeRecord* record, Value* value, uint64_t entry) 
   return changed;
 }
 
+/// Relative to that of the directory it is in.
+uint64_t TreeMender::domain_of(const InodeRecord& record) const {
+  const uint64_t outer = levels_.back().domain;
+  return record.domain == 0 ? outer : mark_of(outer, record.home, record.domain);
+}
+
 /// Within a tree, two files with one number would show as one.
 bool TreeMender::mend_number(InodeRecord* record, uint64_t /*entry*/) {
-  const uint64_t domain = record->domain != 0 ? mark_of(record->home, record->domain, 1)
-                                              : levels_.back().domain;
+  const uint64_t domain = domain_of(*record);
   if (numbers_.insert(mark_of(domain, record->number, 0)).second) return false;
   const uint64_t before = record->number;
   record->number = context_.draft.draw(Counter::file);
@@ -320,7 +325,7 @@ void TreeMender::take_kind(std::string_view key, const ParsedKey& parsed, const 
   } else if (fields.is_directory()) {
     level.subdirectories.push_back(parsed.entry);
     if (record.domain != 0) {
-      level.domains[parsed.entry] = mark_of(record.home, record.domain, 1);
+      level.domains[parsed.entry] = domain_of(record);
     }
   } else if (fields.is_regular()) {
     files_.push_back({checksum64(chunk_prefix(level.path, parsed.entry)), fields.size,

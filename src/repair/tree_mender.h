@@ -73,6 +73,7 @@ class TreeMender {
   Result<void> take_dirent(std::string_view key, const ParsedKey& parsed, const Value& value);
   Result<void> take_record(std::string_view key, const ParsedKey& parsed, const Value& value);
   bool mend_record(InodeRecord* record, Value* value, uint64_t entry);
+  uint64_t domain_of(const InodeRecord& record) const;
   bool mend_number(InodeRecord* record, uint64_t entry);
   void take_kind(std::string_view key, const ParsedKey& parsed, const InodeRecord& record,
                  NodeId tree);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "check/log_frames.h"
 #include "check/sample_volume.h"
 #include "repair/repair.h"
 #include "support/damage.h"
@@ -406,6 +407,36 @@ TEST_F(Corpus, TableEntryMalformed) {
   tool.row(id).height = 3;
   tool.close();
   expect_repaired(Code::node_entry, /*only=*/false);
+}
+
+// ---- the log
+
+TEST(CorpusLog, FrameDamaged) {
+  const Ref<MemoryImage> whole = SampleVolume::make(1, /*close=*/false);
+  const auto sound = make_memory_device(whole->clone());
+  const Superblock superblock = find_superblock(*sound).value().superblock;
+  const LogFrames log = read_log_frames(*sound, superblock).value();
+  ASSERT_GT(log.frames, 2U);
+  EXPECT_TRUE(SampleVolume::check(whole).is_sound());
+  const Listing before = SampleVolume::list(whole);
+
+  const auto damage = [&](uint64_t position) {
+    const Ref<MemoryImage> image = whole->clone();
+    const auto device = make_memory_device(image);
+    flip_bit(*device, raw(superblock.log_segments[0].first) + position, 100);
+    return image;
+  };
+  EXPECT_TRUE(SampleVolume::check(damage(log.end - 1)).is_sound()) << "as after a power cut";
+  const Ref<MemoryImage> image = damage(superblock.log_position);
+  const CheckReport report = SampleVolume::check(image);
+  ASSERT_EQ(report.findings.size(), 1U) << texts(report);
+  EXPECT_EQ(report.findings[0].code, Code::log_frame);
+  const auto device = make_memory_device(image);
+  ASSERT_TRUE(repair_volume(*device, {}));
+  EXPECT_TRUE(SampleVolume::check(image).is_sound()) << texts(SampleVolume::check(image));
+  for (const auto& [path, shown] : SampleVolume::list(image)) {
+    EXPECT_TRUE(before.contains(path)) << path;
+  }
 }
 
 // ---- file data

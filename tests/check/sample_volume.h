@@ -102,7 +102,10 @@ class SampleVolume {
     EXPECT_EQ(client.clone("clone", "again"), 0);
     file("again/new", 500);
     EXPECT_EQ(client.remove_tree("gone"), 0);
-    for (int i = 0; i < 10; ++i) file("late" + std::to_string(i), 200);
+    for (int i = 0; i < 10; ++i) {
+      file("late" + std::to_string(i), 200);
+      EXPECT_TRUE(i % 4 != 0 || client.fs().sync());
+    }
   }
 
   static void list(FileSystem& fs, Inode& directory, const std::string& path, Listing& out) {
