@@ -1,5 +1,6 @@
-// The file systems on a volume: every name has its record and every record its name, no two files of
-// a tree have one number, data belong to files, are complete and end where the files do.  (What the trees are made of is check.h's.)
+// The file systems on a volume: every name has its record and every record its name, no two files
+// of a tree have one number, data belong to files, are complete and end where the files do.
+// (What the trees are made of is check.h's.)
 #pragma once
 
 #include <cstdint>

@@ -166,7 +166,14 @@ Result<BlobRef> Draft::lost_blob(uint32_t raw_bytes) {
 
 bool Draft::is_lost(const BlobRef& blob) const {
   const auto found = lost_blobs_.find(blob.raw_bytes);
-  return found != lost_blobs_.end() && found->second == blob;
+  if (found != lost_blobs_.end() && found->second == blob) return true;
+  return std::ranges::find(lost_before_, blob) != lost_before_.end();
+}
+
+std::vector<BlobRef> Draft::all_lost() const {
+  std::vector<BlobRef> out = lost_before_;
+  for (const auto& [raw_bytes, blob] : lost_blobs_) out.push_back(blob);
+  return out;
 }
 
 }  // namespace caw

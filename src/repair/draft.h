@@ -56,8 +56,10 @@ class Draft {
   Result<BlobRef> write_blob(std::string_view bytes);
   /// One for each length.
   Result<BlobRef> lost_blob(uint32_t raw_bytes);
-  /// True for what lost_blob() made.
+  /// True for what lost_blob() made, in this draft or in one before.
   bool is_lost(const BlobRef& blob) const;
+  void note_lost(const std::vector<BlobRef>& blobs) { lost_before_ = blobs; }
+  std::vector<BlobRef> all_lost() const;
 
   /// These blocks are not written to.  Out of bounds is allowed.
   void keep(BlockAddr first, uint64_t blocks);
@@ -103,6 +105,7 @@ class Draft {
   uint64_t next_region_ = 0;
   uint64_t next_block_ = 0;  ///< in it
   std::map<uint32_t, BlobRef> lost_blobs_;
+  std::vector<BlobRef> lost_before_;
 };
 
 }  // namespace caw

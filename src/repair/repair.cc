@@ -66,6 +66,7 @@ class Repair {
   const RepairOptions options_;
   RepairNotes notes_;
   LostNodes lost_;
+  std::vector<BlobRef> lost_blobs_;
   std::vector<Stray> strays_;
 };
 
@@ -83,6 +84,7 @@ Result<RepairReport> Repair::run() {
 Result<std::unique_ptr<Repair::Work>> Repair::start() {
   const FoundSuperblock found = CAW_TRY(find_superblock(device_));
   auto work = std::make_unique<Work>(CAW_TRY(Draft::open(device_, found)), notes_);
+  work->draft.note_lost(lost_blobs_);
   const Result<LogState> log = read_log_state();
   if (log) keep_logged_blobs(work->draft, *log);
   if (!work->draft.table().complete) {
@@ -108,6 +110,7 @@ Result<void> Repair::mend_nodes(Work& work) {
 }
 
 Result<void> Repair::commit(Work& work) {
+  lost_blobs_ = work.draft.all_lost();
   return work.draft.commit(
       {work.mender->counts(), work.blobs.counts(), &work.mender->used()});
 }
