@@ -78,6 +78,12 @@ void NodeSearch::look_at(uint64_t block, std::string_view bytes) {
   found_.emplace(id, row);
 }
 
+std::vector<NodeRow> NodeSearch::rows() const {
+  std::vector<NodeRow> out;
+  for (const auto& [id, row] : found_) out.push_back(row);
+  return out;
+}
+
 bool NodeSearch::add(NodeId id) {
   const auto [first, last] = found_.equal_range(id);
   if (first == last) return false;

@@ -21,6 +21,8 @@ class NodeSearch {
   /// Reads all blocks that are in use, or, where that is not known, all there are.
   /// Fails: device_read.
   Result<void> run();
+  /// What was found, all copies.
+  std::vector<NodeRow> rows() const;
   /// Adds the row of the newest copy.  False: none was found.
   bool add(NodeId id);
   /// Adds all others that do not lie in `used`.  Only what the bitmaps say is in use: elsewhere

@@ -54,6 +54,7 @@ class Repair {
   Result<void> mend_nodes(Work& work);
   Result<void> commit(Work& work);
   Result<LogState> read_log_state() const;
+  void keep_data(Draft& draft, const std::vector<NodeRow>& rows) const;
   void keep_logged_blobs(Draft& draft, const LogState& log) const;
   Result<void> mend_structure();
   Result<void> replay_log();
@@ -90,6 +91,10 @@ Result<std::unique_ptr<Repair::Work>> Repair::start() {
   if (!work->draft.table().complete) {
     work->search = std::make_unique<NodeSearch>(work->draft, notes_);
     CAW_TRY(work->search->run());
+  }
+  if (!work->draft.bitmaps_complete()) {
+    keep_data(work->draft, work->draft.table().nodes);
+    if (work->search) keep_data(work->draft, work->search->rows());
   }
   return work;
 }
@@ -142,6 +147,27 @@ Result<LogState> Repair::read_log_state() const {
     ++log.records;
   }
   return log;
+}
+
+/// Where a bitmap is lost, only what refers to blocks can say that they are in use.
+void Repair::keep_data(Draft& draft, const std::vector<NodeRow>& rows) const {
+  const auto keep_blobs = [&](const SortedBlock& block) {
+    SortedBlock::Iterator it(block);
+    for (it.seek_to_first(); it.valid(); it.next()) {
+      const BlobRef blob = peek_refs(it.kind(), it.body()).blob;
+      if (blob) draft.keep(blob.addr, blob.blocks());
+    }
+  };
+  for (const NodeRow& row : rows) {
+    draft.keep(row.addr, blocks_for(row.stored_bytes));
+    const Result<OpenedNode> node = read_node(device_, row);
+    if (!node) continue;
+    if (row.kind != NodeKind::interior) {
+      if (const Result<SortedBlock> block = SortedBlock::open(node->payload)) keep_blobs(*block);
+    } else if (const Result<Interior> interior = decode_interior(node->payload)) {
+      if (!interior->inline_block.empty()) keep_blobs(SortedBlock::trust(interior->inline_block));
+    }
+  }
 }
 
 /// File data that only the log names lie in blocks that are free as yet.

@@ -90,6 +90,13 @@ class Corpus : public testing::Test {
     expect_kept();
   }
 
+  void damage_bitmap() {
+    const FoundSuperblock found = find_superblock(*device_).value();
+    Findings none(0);
+    const RegionTable regions = read_region_table(*device_, found.superblock, none);
+    const VolumeLayout layout(found.superblock.block_count);
+    flip_bit(*device_, raw(layout.bitmap(0, regions.rows[0].slot)), 7);
+  }
   /// Some node of a kind that owns no trees, as the sample has it.
   static NodeId pick(DamageTool& tool, NodeKind kind, size_t nth = 0) {
     return tool.nodes(kind).at(nth);
@@ -182,12 +189,37 @@ TEST_F(Corpus, BlocksUsedButFree) {
 }
 
 TEST_F(Corpus, BitmapDamaged) {
-  const FoundSuperblock found = find_superblock(*device_).value();
-  Findings none(0);
-  const RegionTable regions = read_region_table(*device_, found.superblock, none);
-  const VolumeLayout layout(found.superblock.block_count);
-  flip_bit(*device_, raw(layout.bitmap(0, regions.rows[0].slot)), 7);
+  damage_bitmap();
   expect_repaired(Code::bitmap_damaged, /*only=*/false);
+}
+
+/// What the bitmap no longer protects must not be written to.
+TEST_F(Corpus, BitmapAndNodesDamaged) {
+  {
+    // Data at the very place where a repair would write first.
+    DamageTool tool(*device_);
+    const Spot spot = find(tool, [](const std::string& key, const Message& message) {
+      return key.starts_with('\1') && message.kind == MessageKind::put &&
+             message.value.length > 0 && message.value.is_inline();
+    });
+    DamageTool::Messages messages = tool.messages(spot.node);
+    Value& value = messages[spot.index].second.value;
+    value = blob_value(tool.draft().write_blob(inline_bytes(value)).value());
+    tool.blobs.push_back(value.blob);
+    tool.put_messages(spot.node, messages);
+    tool.close();
+    repair();
+    expect_kept();
+  }
+  DamageTool tool(*device_);
+  const std::vector<NodeId> runs = tool.nodes(NodeKind::run);
+  std::set<std::string> under;
+  for (const NodeId id : runs) under.merge(paths_under(image_, id));
+  for (const NodeId id : runs) flip_bit(*device_, raw(tool.row(id).addr), 80);
+  damage_bitmap();
+  repair();
+  expect_kept(under, /*may_return=*/true);
+  EXPECT_EQ(notes_.find("file data"), std::string::npos) << notes_;
 }
 
 TEST_F(Corpus, RegionTableDamaged) {
