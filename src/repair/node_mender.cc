@@ -64,6 +64,11 @@ Result<void> NodeMender::walk() {
 
 /// Two nodes in one place: the second one is read with distrust, and moved.
 void NodeMender::claim_rows() {
+  for (const LogSegment& segment : draft_.superblock().log_segments) {
+    if (segment.blocks > 0 && draft_.is_place(segment.first, segment.blocks)) {
+      claimed_.mark(raw(segment.first), segment.blocks);
+    }
+  }
   for (const NodeRow& row : draft_.table().nodes) claim(row);
 }
 

@@ -52,7 +52,7 @@ class NodeMender {
 
   /// What nothing leads to, with all below it: the upper ends, readable, not empty.
   const std::vector<NodeId>& orphans() const { return orphans_; }
-  /// Blocks of nodes and blobs.
+  /// Blocks of nodes and blobs, and of the log.
   const BlockMap& used() const { return claimed_; }
   /// References to each node, above one.
   CountRows counts() const;

@@ -33,6 +33,11 @@ Result<void> NodeSearch::run() {
     const uint64_t blocks = blocks_for(row.stored_bytes);
     if (draft_.is_place(row.addr, blocks)) known.mark(raw(row.addr), blocks);
   }
+  for (const LogSegment& segment : draft_.superblock().log_segments) {
+    if (segment.blocks > 0 && draft_.is_place(segment.first, segment.blocks)) {
+      known.mark(raw(segment.first), segment.blocks);
+    }
+  }
   AlignedBuffer window(kWindowBlocks * kBlockSize);
   const uint64_t end = draft_.layout().block_count;
   for (uint64_t first = 0; first < end; first += kWindowBlocks) {
