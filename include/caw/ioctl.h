@@ -143,6 +143,56 @@ struct caw_info {
 	__u64 reserved[16];
 };
 
+#define CAW_SCRUB_ERRORS 8
+
+/* caw_scrub.flags, out: everything was looked at. */
+#define CAW_SCRUB_DONE 1u
+
+/* caw_scrub_error.kind */
+#define CAW_SCRUB_NODE 1u /* `where` is the node's id */
+#define CAW_SCRUB_DATA 2u /* file data; `where` is their first block */
+
+struct caw_scrub_error {
+	__u64 where;
+	__u32 kind;
+	__u32 code; /* as in caw fsck --json */
+};
+
+/*
+ * CAW_IOC_SCRUB, on any descriptor of the volume, by root or by who mounted it.  Reads from the
+ * device, not from memory, some of what the last checkpoint holds, verifies it, and says where to
+ * go on: call it with the same structure until CAW_SCRUB_DONE is set.  What is removed or written
+ * anew meanwhile is no error.
+ *   off size member
+ *     0   24 cursor       in and out: zero to begin
+ *    24    4 max_bytes    in: about as much is read; 0: 4 MiB; at most 64 MiB
+ *    28    4 flags        out: CAW_SCRUB_DONE; zero on the way in
+ *    32    8 bytes        out, of this call: read
+ *    40    8 nodes        out, of this call: tree nodes verified
+ *    48    8 blobs        out, of this call: pieces of file data verified
+ *    56    8 lost_blobs   out, of this call: those that a repair has given up
+ *    64    8 total_bytes  out: about as much there is to read in all
+ *    72    4 error_count  out, of this call
+ *    76    4 reserved0
+ *    80  128 errors       out
+ *   208   48 reserved1
+ * Fails: EPERM, EINVAL, EIO (the node table cannot be read).
+ */
+struct caw_scrub {
+	__u64 cursor[3];
+	__u32 max_bytes;
+	__u32 flags;
+	__u64 bytes;
+	__u64 nodes;
+	__u64 blobs;
+	__u64 lost_blobs;
+	__u64 total_bytes;
+	__u32 error_count;
+	__u32 reserved0;
+	struct caw_scrub_error errors[CAW_SCRUB_ERRORS];
+	__u64 reserved1[6];
+};
+
 #define CAW_IOC_MAGIC 0xCA
 #define CAW_IOC_TOKEN _IOR(CAW_IOC_MAGIC, 1, struct caw_token)
 #define CAW_IOC_CLONE _IOWR(CAW_IOC_MAGIC, 2, struct caw_clone)
@@ -154,6 +204,7 @@ struct caw_info {
 /* As CAW_IOC_SYNC, and in a checkpoint instead of the log: the figures of used space hold
  * everything that happened before, and freed space can be used again. */
 #define CAW_IOC_CHECKPOINT _IO(CAW_IOC_MAGIC, 7)
+#define CAW_IOC_SCRUB _IOWR(CAW_IOC_MAGIC, 8, struct caw_scrub)
 
 #ifdef __cplusplus
 } /* extern "C" */
@@ -172,6 +223,7 @@ CAW_IOCTL_SIZE(caw_clone, 320);
 CAW_IOCTL_SIZE(caw_remove, 288);
 CAW_IOCTL_SIZE(caw_same, 32);
 CAW_IOCTL_SIZE(caw_info, 512);
+CAW_IOCTL_SIZE(caw_scrub, 256);
 #undef CAW_IOCTL_SIZE
 
 #endif /* CAW_IOCTL_H */

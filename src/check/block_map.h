@@ -34,6 +34,11 @@ class BlockMap {
     }
     return twice;
   }
+  bool is_set(uint64_t block) const {
+    const std::unique_ptr<Bits>& bits = regions_[block / kRegionBlocks];
+    return bits != nullptr &&
+           ((*bits)[block % kRegionBlocks / 64] >> (block % 64) & 1U) != 0;
+  }
   /// Null: nothing is set in it.
   const Bits* region(uint64_t index) const { return regions_[index].get(); }
 

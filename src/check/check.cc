@@ -3,13 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <optional>
 #include <tuple>
 #include <utility>
 
 #include "base/bytes.h"
 #include "check/block_map.h"
 #include "check/describe.h"
+#include "check/log_frames.h"
 #include "check/tables.h"
 #include "format/compression.h"
 #include "format/interior.h"
@@ -27,6 +30,7 @@ class Checker {
       : device_(device),
         options_(options),
         superblock_(found.superblock),
+        damage_(found.damage),
         layout_(found.superblock.block_count),
         findings_(options.max_findings),
         used_(found.superblock.block_count) {}
@@ -66,6 +70,7 @@ class Checker {
   void damaged(const Error& error, NodeId id);
 
   // ---- afterwards
+  void check_log();
   void check_rows();
   void check_node_counts();
   void check_dead();
@@ -81,6 +86,7 @@ class Checker {
   BlockDevice& device_;
   const CheckOptions& options_;
   const Superblock& superblock_;
+  const std::array<std::optional<Code>, 2> damage_;
   VolumeLayout layout_;
   Findings findings_;
   CheckFigures figures_;
@@ -97,6 +103,9 @@ class Checker {
 CheckReport Checker::run() {
   figures_.epoch = superblock_.epoch;
   figures_.clean = superblock_.clean;
+  for (const std::optional<Code>& damage : damage_) {
+    if (damage) ++figures_.damaged_superblocks;
+  }
   regions_ = read_region_table(device_, superblock_, findings_);
   table_ = read_node_table(device_, superblock_, findings_);
   complete_ = table_.complete;
@@ -108,6 +117,7 @@ CheckReport Checker::run() {
   check_dead();
   check_blobs();
   check_bitmaps();
+  check_log();
   if (options_.files && findings_.count() == 0) {
     figures_.files = check_files(device_, superblock_, table_, findings_);
   }
@@ -294,6 +304,15 @@ void Checker::check_target(size_t from, size_t to, RefKind kind, unsigned height
   }
 }
 
+void Checker::check_log() {
+  const Result<LogFrames> log = read_log_frames(device_, superblock_);
+  if (!log) return findings_.add(log.error(), superblock_.log_position, "the log");
+  if (log->cut_off == 0) return;
+  findings_.add(Code::log_frame, log->end,
+                fmt::format("the log is damaged at position {}; {} frames behind it are of no use",
+                            log->end, log->cut_off));
+}
+
 // ---- nodes
 
 /// What can be said of the table's entries without reading the nodes.
@@ -399,7 +418,12 @@ void Checker::check_blob(const BlobUse& use) {
   }
   if (!options_.read_blobs) return;
   const Result<std::string> bytes = read_blob(device_, use.ref);
-  if (!bytes) findings_.add(bytes.error(), addr, fmt::format("blob at {}", addr));
+  if (bytes) return;
+  if (reads_as_lost_blob(device_, use.ref)) {
+    ++figures_.lost_blobs;
+  } else {
+    findings_.add(bytes.error(), addr, fmt::format("blob at {}", addr));
+  }
 }
 
 void Checker::check_stray_blob_counts() {

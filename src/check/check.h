@@ -27,6 +27,8 @@ struct CheckOptions {
 struct CheckFigures {
   uint64_t epoch = 0;
   bool clean = false;                      ///< unmounted in order
+  /// Of the two: no damage by itself, since a power cut may tear the older one.
+  uint64_t damaged_superblocks = 0;
   uint64_t interiors = 0, leaves = 0, runs = 0;   ///< reached, dead ones included
   uint64_t trees = 0;                      ///< nodes that a record or the superblock owns
   uint64_t dead_nodes = 0;                 ///< on the dead list
@@ -35,6 +37,7 @@ struct CheckFigures {
   uint64_t node_blocks = 0;
   uint64_t records = 0, messages = 0;      ///< entries of leaves; of runs
   uint64_t blobs = 0, shared_blobs = 0, blob_blocks = 0, blob_raw_bytes = 0;
+  uint64_t lost_blobs = 0;                 ///< of them: what an earlier repair could not save
   uint64_t table_pages = 0;
   uint64_t used_blocks = 0, free_blocks = 0;      ///< by the bitmaps
   uint64_t max_height = 0;

@@ -22,8 +22,25 @@ struct PendingTree {
   NodeId root = kNoNode;
   TreeKind kind = TreeKind::directory;
   uint64_t size = 0;  ///< of a file that owns its data
+  bool is_sparse = false;
   bool is_orphan = false;
 };
+
+/// Bytes of the value that were written, as far as one can tell.
+uint64_t covered_bytes(const Value& value) {
+  uint64_t covered = value.blob_length;
+  for (const Piece& piece : value.pieces) {
+    covered += piece.end() - std::min(piece.end(), std::max(piece.offset, value.blob_length));
+  }
+  return covered;
+}
+
+uint64_t mark_of(uint64_t a, uint64_t b) {
+  std::string bytes;
+  put_ordered(bytes, a);
+  put_ordered(bytes, b);
+  return checksum64(bytes);
+}
 
 /// Checks the keys of one tree, which come in order: for each directory its names, its records, and
 /// then (depth first) its subdirectories; after all of them the data.
@@ -35,6 +52,9 @@ class TreeCheck {
 
   Result<void> take(std::string_view key, const Value& value);
   void finish();
+  /// Of the system tree: it holds something, "/" above all.
+  bool is_empty() const { return is_empty_; }
+  bool has_root() const { return has_root_; }
 
  private:
   /// One directory on the path to where we are.
@@ -42,10 +62,19 @@ class TreeCheck {
     uint64_t entry = 0;
     std::vector<uint64_t>
         subdirectories;  ///< entries, ascending: those without a tree of their own
+    uint64_t domain = 0;  ///< mark of its domain: 0 as the tree's top
+    std::map<uint64_t, uint64_t> domains;  ///< of subdirectories that differ: entry, mark
   };
   struct FileSize {
     uint64_t place = 0;  ///< hash of path and entry
     uint64_t size = 0;
+    uint64_t covered = 0;  ///< bytes found
+    uint64_t entry = 0;    ///< 0: holes are allowed
+  };
+  struct NumberUse {
+    uint64_t mark = 0;  ///< hash of number and domain
+    uint64_t number = 0;
+    friend auto operator<=>(const NumberUse&, const NumberUse&) = default;
   };
 
   void wrong(std::string_view key, std::string_view what);
@@ -58,6 +87,10 @@ class TreeCheck {
   void take_tree(std::string_view key, const InodeRecord& record, NodeId root);
   void take_chunk(std::string_view key, const ParsedKey& parsed, const Value& value);
   void check_extent(std::string_view key, uint64_t chunk, const Value& value, uint64_t size);
+  void take_number(const ParsedKey& parsed, const InodeRecord& record);
+  void take_map(std::string_view key, KeyKind kind, uint64_t number);
+  void check_numbers();
+  void check_complete(uint64_t entry, uint64_t covered, uint64_t size);
   bool is_system_top() const { return tree_.kind == TreeKind::system && levels_.size() == 1; }
   bool among_orphans() const {
     return tree_.kind == TreeKind::system && levels_.size() == 2 &&
@@ -73,7 +106,12 @@ class TreeCheck {
   std::vector<Level> levels_{Level{}};
   std::map<std::string, Dirent> names_;  ///< of the directory at hand, without a record so far
   std::vector<FileSize> sizes_;
+  std::vector<NumberUse> numbers_;
+  std::set<uint64_t> chunk_numbers_;
+  uint64_t covered_ = 0;  ///< of a file that owns its data
   bool in_data_ = false;
+  bool has_root_ = false;
+  bool is_empty_ = true;
 };
 
 void TreeCheck::wrong(std::string_view key, std::string_view what) {
@@ -125,11 +163,15 @@ void TreeCheck::go_to(std::string_view key, const std::vector<uint64_t>& path) {
     if (!orphans && !std::ranges::binary_search(known, path[common])) {
       wrong(key, fmt::format("below entry {}, which is no directory here", path[common]));
     }
-    levels_.push_back(Level{path[common], {}});
+    const auto own = levels_.back().domains.find(path[common]);
+    const uint64_t domain =
+        own != levels_.back().domains.end() ? own->second : levels_.back().domain;
+    levels_.push_back(Level{path[common], {}, domain, {}});
   }
 }
 
 Result<void> TreeCheck::take(std::string_view key, const Value& value) {
+  is_empty_ = false;
   const Result<ParsedKey> parsed = parse_key(key, tree_.kind);
   if (!parsed) return wrong(key, "not a key"), Result<void>{};
   switch (parsed->kind) {
@@ -147,13 +189,24 @@ Result<void> TreeCheck::take(std::string_view key, const Value& value) {
       return {};
     case KeyKind::owned_chunk:
       check_extent(key, parsed->chunk, value, tree_.size);
+      covered_ += covered_bytes(value);
       return {};
     case KeyKind::domain_map:
     case KeyKind::chunk_map:
-      if (!decode_number(CAW_TRY(bytes_of(value)))) wrong(key, "damaged number");
+      if (const Result<uint64_t> number = decode_number(CAW_TRY(bytes_of(value)))) {
+        take_map(key, parsed->kind, *number);
+      } else {
+        wrong(key, "damaged number");
+      }
       return {};
   }
   return {};
+}
+
+void TreeCheck::take_map(std::string_view key, KeyKind kind, uint64_t number) {
+  if (kind == KeyKind::chunk_map && !chunk_numbers_.insert(number).second) {
+    wrong(key, fmt::format("inode numbers {} were given out twice", number));
+  }
 }
 
 Result<void> TreeCheck::take_dirent(std::string_view key, const ParsedKey& parsed,
@@ -172,7 +225,14 @@ Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parse
   const Result<InodeRecord> record = decode_inode(CAW_TRY(bytes_of(value)));
   if (!record) return wrong(key, "damaged record"), Result<void>{};
   const InodeFields& fields = record->fields;
+  if (is_system_top()) {
+    has_root_ = parsed.entry == kRootEntry && fields.is_directory() && value.tree != kNoNode &&
+                record->domain == 0;
+    if (!has_root_) wrong(key, "not the record of a root directory");
+  }
   take_name(key, parsed, *record);
+  take_number(parsed, *record);
+  if (fields.nlink != 1) wrong(key, fmt::format("link count {} instead of 1", fields.nlink));
   if (fields.is_directory()) {
     ++figures_.directories;
   } else if (fields.is_regular()) {
@@ -186,9 +246,31 @@ Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parse
   } else if (fields.is_directory()) {
     levels_.back().subdirectories.push_back(parsed.entry);
   } else if (fields.is_regular()) {
-    sizes_.push_back({place_of(parsed.path, parsed.entry), fields.size});
+    const bool is_sparse = (fields.flags & kInodeSparse) != 0;
+    sizes_.push_back({place_of(parsed.path, parsed.entry), fields.size, 0,
+                      is_sparse ? 0 : parsed.entry});
   }
   return {};
+}
+
+/// A record's domain is relative to that of its directory; a directory hands its own down.
+void TreeCheck::take_number(const ParsedKey& parsed, const InodeRecord& record) {
+  Level& level = levels_.back();
+  uint64_t domain = level.domain;
+  if (record.domain != 0) domain = mark_of(domain, mark_of(record.home, record.domain));
+  numbers_.push_back({mark_of(domain, record.number), record.number});
+  if (record.domain != 0 && record.fields.is_directory()) level.domains[parsed.entry] = domain;
+}
+
+void TreeCheck::check_numbers() {
+  std::ranges::sort(numbers_);
+  for (size_t i = 1; i < numbers_.size(); ++i) {
+    if (numbers_[i] == numbers_[i - 1]) {
+      findings_.add(Code::check_files, raw(tree_.root),
+                    fmt::format("tree {}: two files have the number {}", raw(tree_.root),
+                                numbers_[i].number));
+    }
+  }
 }
 
 /// Every record but those of "/" and of orphans has one name, which says the same.
@@ -210,9 +292,10 @@ void TreeCheck::take_name(std::string_view key, const ParsedKey& parsed,
 
 void TreeCheck::take_tree(std::string_view key, const InodeRecord& record, NodeId root) {
   if (record.fields.is_directory()) {
-    found_.push_back({root, TreeKind::directory, 0, among_orphans()});
+    found_.push_back({root, TreeKind::directory, 0, false, among_orphans()});
   } else if (record.fields.is_regular()) {
-    found_.push_back({root, TreeKind::file, record.fields.size, among_orphans()});
+    const bool is_sparse = (record.fields.flags & kInodeSparse) != 0;
+    found_.push_back({root, TreeKind::file, record.fields.size, is_sparse, among_orphans()});
   } else {
     wrong(key, "owns a tree, but is neither directory nor file");
   }
@@ -227,6 +310,7 @@ void TreeCheck::take_chunk(std::string_view key, const ParsedKey& parsed, const 
   const auto found = std::ranges::lower_bound(sizes_, place, {}, &FileSize::place);
   if (found == sizes_.end() || found->place != place) return wrong(key, "data of no file");
   check_extent(key, parsed.chunk, value, found->size);
+  found->covered += covered_bytes(value);
 }
 
 void TreeCheck::check_extent(std::string_view key, uint64_t chunk, const Value& value,
@@ -240,7 +324,22 @@ void TreeCheck::check_extent(std::string_view key, uint64_t chunk, const Value& 
   }
 }
 
-void TreeCheck::finish() { leave_names(); }
+/// A file without holes has all its bytes.
+void TreeCheck::check_complete(uint64_t entry, uint64_t covered, uint64_t size) {
+  if (covered >= size) return;
+  findings_.add(Code::check_files, raw(tree_.root),
+                fmt::format("tree {}, file of entry {}: {} of its {} bytes are missing",
+                            raw(tree_.root), entry, size - covered, size));
+}
+
+void TreeCheck::finish() {
+  leave_names();
+  check_numbers();
+  for (const FileSize& file : sizes_) {
+    if (file.entry != 0) check_complete(file.entry, file.covered, file.size);
+  }
+  if (tree_.kind == TreeKind::file && !tree_.is_sparse) check_complete(0, covered_, tree_.size);
+}
 
 /// Trees that visible records own, by the tree that the record is in.
 using TreeEdges = std::map<NodeId, std::vector<NodeId>>;
@@ -287,7 +386,7 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
   TreeEdges edges;
   std::vector<PendingTree> pending;
   if (superblock.system_tree != kNoNode) {
-    pending.push_back({superblock.system_tree, TreeKind::system, 0, false});
+    pending.push_back({superblock.system_tree, TreeKind::system, 0, false, false});
   }
   while (!pending.empty()) {
     const PendingTree tree = pending.back();
@@ -299,6 +398,11 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
     const Result<void> read = reader.scan(tree.root, [&](std::string_view key, const Value& value) {
       return check.take(key, value);
     });
+    // A new volume has "/" in its log at first.
+    const bool is_new = check.is_empty() && table.nodes.size() == 1;
+    if (read && tree.kind == TreeKind::system && !check.has_root() && !is_new) {
+      findings.add(Code::check_files, raw(tree.root), "there is no root directory");
+    }
     if (read) {
       check.finish();
     } else {

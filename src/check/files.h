@@ -1,5 +1,6 @@
-// The file systems on a volume: every name has its record and every record its name, data belong to
-// files and end where the files do.  (What the trees are made of is check.h's.)
+// The file systems on a volume: every name has its record and every record its name, no two files
+// of a tree have one number, data belong to files, are complete and end where the files do.
+// (What the trees are made of is check.h's.)
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ struct FileFigures {
   uint64_t file_bytes = 0;  ///< sum of the files' sizes
 };
 
-/// Reads every tree once.  Memory: the entries of the directories on one path, and 24 bytes for
-/// each regular file of one tree.
+/// Reads every tree once.  Memory: the entries of the directories on one path, and for one tree 16
+/// bytes a record and 32 a regular file.
 FileFigures check_files(BlockDevice& device, const Superblock& superblock, const NodeTable& table,
                         Findings& findings);
 

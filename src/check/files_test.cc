@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 
 #include "check/check.h"
@@ -20,10 +21,12 @@ std::vector<std::pair<std::string, Message>> listed(const Messages& messages) {
 }
 
 Message record(uint32_t mode, std::string name, uint64_t size = 0, uint64_t tree = 0) {
+  static uint64_t number = 20;
   InodeRecord out;
   out.fields.mode = mode;
   out.fields.size = size;
-  out.number = 20;
+  out.fields.flags = size > 5 ? kInodeSparse : 0;
+  out.number = ++number;
   out.name = std::move(name);
   if (S_ISLNK(mode)) out.target = "target";
   return Message::put(inline_value(encode_inode(out), NodeId{tree}));
@@ -134,6 +137,46 @@ TEST(Files, Data) {
   EXPECT_NE(found_with([](Sample& s) { s.root[chunk_key("", 99, 0)] = data(1); }), "");
   EXPECT_NE(found_with([](Sample& s) { s.file[owned_chunk_key(0)] = data(101); }), "");
   EXPECT_NE(found_with([](Sample& s) { s.file[owned_chunk_key(~uint64_t{0})] = data(1); }), "");
+}
+
+Message changed(uint32_t mode, std::string name, uint64_t size,
+                const std::function<void(InodeRecord&)>& change) {
+  InodeRecord out = decode_inode(inline_bytes(record(mode, std::move(name), size).value)).value();
+  change(out);
+  return Message::put(inline_value(encode_inode(out)));
+}
+
+TEST(Files, FieldsOfRecords) {
+  EXPECT_NE(found_with([](Sample& s) {
+              s.root[record_key("", 17)] = changed(
+                  S_IFREG, "f", kChunkBytes + 10, [](InodeRecord& r) { r.fields.nlink = 2; });
+            }),
+            "");
+  EXPECT_NE(found_with([](Sample& s) {
+              const auto nine = [](InodeRecord& r) { r.number = 9; };
+              s.root[record_key("", 17)] = changed(S_IFREG, "f", kChunkBytes + 10, nine);
+              s.root[record_key("", 18)] = changed(S_IFDIR, "d", 0, nine);
+            }),
+            "")
+      << "two files with one number";
+  EXPECT_NE(found_with([](Sample& s) {
+              s.root[record_key("", 17)] = changed(S_IFREG, "f", kChunkBytes + 10,
+                                                   [](InodeRecord& r) { r.fields.flags = 0; });
+            }),
+            "")
+      << "missing data of a file without holes";
+  EXPECT_NE(found_with([](Sample& s) {
+              Message& root = s.system[record_key("", kRootEntry)];
+              root = changed(S_IFDIR, "", 0, [](InodeRecord& r) { r.home = r.domain = 7; });
+              root.value.tree = NodeId{3};
+            }),
+            "")
+      << "a root directory of another origin";
+  EXPECT_NE(found_with([](Sample& s) {
+              s.system[chunk_map_key(2, 0)] = Message::put(inline_value(encode_number(9)));
+            }),
+            "")
+      << "inode numbers given out twice";
 }
 
 TEST(Files, TreeWithinItself) {

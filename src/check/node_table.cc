@@ -60,7 +60,7 @@ Result<NodeRow> parse_node_row(uint64_t id, std::string_view value) {
   const uint64_t stored_bytes = reader.varint();
   row.birth = reader.varint();
   row.max_seq = reader.varint();
-  reader.varint();  // owner
+  row.owner = reader.varint();
   const auto kind = static_cast<uint8_t>(shape & 3U);
   const auto compression = static_cast<uint8_t>(shape >> 3U);
   const bool is_interior = kind == static_cast<uint8_t>(NodeKind::interior);

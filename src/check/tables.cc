@@ -147,4 +147,11 @@ Result<std::string> read_blob(BlockDevice& device, const BlobRef& blob) {
   return open_blob(blob, stored.view().substr(0, blob.stored_bytes));
 }
 
+bool reads_as_lost_blob(BlockDevice& device, const BlobRef& blob) {
+  AlignedBuffer block(kBlockSize);
+  if (blob.stored_bytes > kBlockSize || !device.read(blob.addr, block.span())) return false;
+  const std::string_view stored = block.view().substr(0, blob.stored_bytes);
+  return checksum64(stored) == blob.checksum && is_lost_blob(blob, stored);
+}
+
 }  // namespace caw

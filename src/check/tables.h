@@ -67,6 +67,7 @@ struct NodeRow {
   uint64_t checksum = 0;
   Epoch birth = 0;
   Seq max_seq = 0;
+  uint64_t owner = 0;
   uint32_t stored_bytes = 0;
   NodeKind kind = NodeKind::leaf;
   Height height = 0;
@@ -95,5 +96,7 @@ NodeTable read_node_table(BlockDevice& device, const Superblock& superblock, Fin
 Result<OpenedNode> read_node(BlockDevice& device, const NodeRow& row);
 /// The raw bytes.  Fails: as open_blob, device_read, device_bounds.
 Result<std::string> read_blob(BlockDevice& device, const BlobRef& blob);
+/// What an earlier repair left in place of damaged data is there, whole.
+bool reads_as_lost_blob(BlockDevice& device, const BlobRef& blob);
 
 }  // namespace caw

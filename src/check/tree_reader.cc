@@ -79,13 +79,15 @@ Result<OpenedNode> TreeReader::open(NodeId id) const {
   return read_node(device_, table_.nodes[*row]);
 }
 
-Result<void> TreeReader::scan(NodeId root, const Visit& visit) {
+Result<void> TreeReader::scan(NodeId root, std::string_view lo, std::string_view hi,
+                              const Visit& visit) {
   steps_.clear();
   layers_.clear();
   Step first;
   first.child = root;
   first.parent_height = 0xff;
-  first.view.hi = kKeyEnd;
+  first.view.lo = lo;
+  first.view.hi = hi;
   steps_.push_back(std::move(first));
   // Nodes shared within a tree are rare; damage can make any number of paths of a few.
   uint64_t left = kMostVisits * (table_.nodes.size() + 1);
@@ -105,6 +107,7 @@ Result<void> TreeReader::scan(NodeId root, const Visit& visit) {
 }
 
 Result<void> TreeReader::enter(const Step& step, const Visit& visit) {
+  if (enter_) enter_(step.child, step.view.lo, step.view.hi);
   OpenedNode node = CAW_TRY(open(step.child));
   if (node.info.height >= step.parent_height) {
     return fail(Code::node_height, raw(step.child), "TreeReader");
@@ -135,6 +138,7 @@ Result<void> TreeReader::load_layers(const Step& step, const Interior& node,
               std::max(step.view.lo, move_bound(down.prepend, down.strip, run.lo)),
               std::min(step.view.hi, move_bound(down.prepend, down.strip, run.hi))};
     if (view.lo >= view.hi) continue;
+    if (enter_) enter_(run.run, view.lo, view.hi);
     OpenedNode opened = CAW_TRY(open(run.run));
     layers->push_back(CAW_TRY(add_layer(std::move(opened.payload), std::move(view), run.pos)));
   }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -24,7 +25,14 @@ class TreeReader {
   /// Calls `visit` for each record.  Holds the blocks of one path in memory.  Fails: node_absent,
   /// node_height, as reading a node does, and as `visit` does.
   using Visit = std::function<Result<void>(std::string_view key, const Value& value)>;
-  Result<void> scan(NodeId root, const Visit& visit);
+  Result<void> scan(NodeId root, const Visit& visit) { return scan(root, {}, kKeyEnd, visit); }
+  /// Only the records in [lo, hi).
+  Result<void> scan(NodeId root, std::string_view lo, std::string_view hi, const Visit& visit);
+
+  /// Calls `enter` for each node that a scan reads, with the range of the tree's keys it is read
+  /// for.
+  using Enter = std::function<void(NodeId node, std::string_view lo, std::string_view hi)>;
+  void on_enter(Enter enter) { enter_ = std::move(enter); }
 
  private:
   /// Part of a tree: the keys [lo, hi), in the tree's coordinates, as a block sees them.
@@ -58,6 +66,7 @@ class TreeReader {
 
   BlockDevice& device_;
   const NodeTable& table_;
+  Enter enter_;
   std::vector<std::unique_ptr<Layer>> layers_;
   std::vector<Step> steps_;
 };

@@ -14,6 +14,8 @@ int run_remove(Arguments arguments);
 int run_sync(Arguments arguments);
 int run_same(Arguments arguments);
 int run_umount(Arguments arguments);
+/// Exit code: 0 sound, 1 failed or stopped, 2 wrong usage, 4 damage found.
+int run_scrub(Arguments arguments);
 
 int run_mkfs(Arguments arguments);
 int run_mount(Arguments arguments);

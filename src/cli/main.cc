@@ -20,7 +20,8 @@ constexpr std::string_view kHelp =
     "  same    do two trees or files share all their content?\n"
     "  sync    makes everything so far durable\n"
     "  info    shows what a volume is and does\n"
-    "  fsck    checks a volume that is not mounted\n"
+    "  fsck    checks and repairs a volume that is not mounted\n"
+    "  scrub   reads and verifies everything on a mounted volume\n"
     "  dump    shows how a volume looks inside (for developers)\n"
     "\n"
     "caw COMMAND --help says more about each.\n";
@@ -34,7 +35,7 @@ constexpr Command kCommands[] = {
     {"clone", caw::run_clone}, {"rm", caw::run_remove},     {"sync", caw::run_sync},
     {"same", caw::run_same},   {"umount", caw::run_umount}, {"mkfs", caw::run_mkfs},
     {"mount", caw::run_mount}, {"info", caw::run_info},     {"fsck", caw::run_fsck},
-    {"dump", caw::run_dump},
+    {"dump", caw::run_dump},   {"scrub", caw::run_scrub},
 };
 
 std::string_view base_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }

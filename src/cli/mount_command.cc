@@ -115,6 +115,7 @@ std::string serve_volume(const MountRequest& request, std::function<void()> read
   if (!fs) return say(fs.error());
 
   session.fill_info = [&volume](caw_info& info) { fill_info(**volume, info); };
+  session.scrub = [&volume](caw_scrub& slice) { return scrub_slice(**volume, slice); };
   session.ready = std::move(ready);
   const Result<void> served = serve(**fs, session);
 

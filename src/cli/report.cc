@@ -63,6 +63,7 @@ std::string_view advice_for(const Error& error) {
     case Code::volume_truncated:
       return "restore the whole image; nothing was changed";
     case Code::superblock_damaged:
+      return "restore the image from a copy; nothing was changed";
     case Code::node_checksum:
     case Code::node_identity:
     case Code::node_header:
@@ -74,7 +75,7 @@ std::string_view advice_for(const Error& error) {
     case Code::node_absent:
     case Code::record_malformed:
     case Code::tree_absent:
-      return "restore the image from a copy; nothing was changed";
+      return "repair it with caw fsck --repair; nothing was changed";
     case Code::device_full:
     case Code::no_space:
       return "make room and try again";

@@ -43,4 +43,31 @@ void fill_info(Volume& volume, caw_info& info) {
   info.dead_nodes = store.dead_nodes;
 }
 
+Result<void> scrub_slice(Volume& volume, caw_scrub& request) {
+  constexpr uint32_t kUsualBytes = 4U << 20;
+  constexpr uint32_t kMostBytes = 64U << 20;
+  if (request.max_bytes > kMostBytes) return fail(Code::invalid_argument, request.max_bytes);
+  const ScrubCursor from{request.cursor[0], request.cursor[1], request.cursor[2]};
+  const ScrubSlice slice = CAW_TRY(volume.store().scrub(
+      from, request.max_bytes != 0 ? request.max_bytes : kUsualBytes, CAW_SCRUB_ERRORS));
+  request.cursor[0] = slice.next.node;
+  request.cursor[1] = slice.next.blob;
+  request.cursor[2] = slice.next.node_checksum;
+  request.flags = slice.done ? CAW_SCRUB_DONE : 0;
+  request.bytes = slice.bytes;
+  request.nodes = slice.nodes;
+  request.blobs = slice.blobs;
+  request.lost_blobs = slice.lost_blobs;
+  request.total_bytes = volume.space().used_bytes;
+  request.error_count = static_cast<uint32_t>(slice.errors.size());
+  for (size_t i = 0; i < slice.errors.size(); ++i) {
+    const ScrubError& error = slice.errors[i];
+    const bool is_data = error.blob != kNoBlock;
+    request.errors[i] = {is_data ? raw(error.blob) : raw(error.node),
+                         is_data ? CAW_SCRUB_DATA : CAW_SCRUB_NODE,
+                         static_cast<uint32_t>(error.code)};
+  }
+  return {};
+}
+
 }  // namespace caw

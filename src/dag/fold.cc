@@ -4,6 +4,12 @@
 #include <cstring>
 
 namespace caw {
+namespace {
+
+/// A value over a damaged blob stays as it is: what was written since can still be read.
+bool is_damage(Code code) { return code == Code::blob_checksum || code == Code::decompress; }
+
+}  // namespace
 
 ValueFolder::~ValueFolder() {
   for (const BlobRef& blob : blobs_) store_.cancel_blob(blob);
@@ -27,14 +33,18 @@ bool ValueFolder::wants_fold(const Value& value) const {
 
 Result<void> ValueFolder::fold(Value& value) {
   if (!wants_fold(value)) return {};
-  replaced_ = replaced_ || static_cast<bool>(value.blob);
+  const bool replaces = static_cast<bool>(value.blob);
   if (value.blob_length == 0 && piece_bytes(value.pieces) <= shape_.inline_value_bytes) {
     value.blob = {};  // nothing of the blob shows any more
+    replaced_ = replaced_ || replaces;
     return {};
   }
   std::string bytes(value.length, '\0');
   if (value.blob_length > 0) {
-    CAW_TRY(store_.read_blob(value.blob, 0, std::span<char>(bytes.data(), value.blob_length)));
+    const Result<void> read =
+        store_.read_blob(value.blob, 0, std::span<char>(bytes.data(), value.blob_length));
+    if (!read && is_damage(read.error().code)) return {};
+    CAW_TRY(read);
   }
   for (const Piece& piece : value.pieces) {
     std::memcpy(bytes.data() + piece.offset, piece.bytes.data(), piece.bytes.size());
@@ -42,6 +52,7 @@ Result<void> ValueFolder::fold(Value& value) {
   value.blob = CAW_TRY(store_.write_blob(bytes, SpaceClass::essential));
   value.blob_length = value.length;
   value.pieces.clear();
+  replaced_ = replaced_ || replaces;
   blobs_.push_back(value.blob);
   return {};
 }

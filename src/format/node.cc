@@ -9,6 +9,9 @@
 namespace caw {
 namespace {
 
+/// No LZ4 block, nor is any front part of it one of that many bytes.
+constexpr std::string_view kLostMark = "CAWLOST!";
+
 /// Node header: the first 64 bytes of a node.  Integers are little-endian.
 ///   off size field
 ///     0    4 magic         "CAWN"
@@ -135,6 +138,23 @@ SealedBlob seal_blob(std::string_view raw, Compression wanted) {
   sealed.bytes = AlignedBuffer(stored.size());
   std::memcpy(sealed.bytes.data(), stored.data(), stored.size());
   return sealed;
+}
+
+SealedBlob seal_lost_blob(uint32_t raw_bytes) {
+  CAW_ASSERT(raw_bytes > 0 && raw_bytes <= kMaxBlobBytes);
+  const std::string_view stored = kLostMark.substr(0, raw_bytes);
+  SealedBlob sealed;
+  sealed.ref.compression = Compression::lz4;
+  sealed.ref.stored_bytes = static_cast<uint32_t>(stored.size());
+  sealed.ref.raw_bytes = raw_bytes;
+  sealed.ref.checksum = checksum64(stored);
+  sealed.bytes = AlignedBuffer(stored.size());
+  std::memcpy(sealed.bytes.data(), stored.data(), stored.size());
+  return sealed;
+}
+
+bool is_lost_blob(const BlobRef& ref, std::string_view stored) {
+  return ref.compression == Compression::lz4 && stored == kLostMark.substr(0, ref.raw_bytes);
 }
 
 Result<std::string> open_blob(const BlobRef& ref, std::string_view stored) {

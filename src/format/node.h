@@ -56,4 +56,11 @@ SealedBlob seal_blob(std::string_view raw, Compression wanted);
 /// `stored` is exactly ref.stored_bytes long.  Fails: blob_checksum, decompress.
 Result<std::string> open_blob(const BlobRef& ref, std::string_view stored);
 
+/// What a repair leaves in place of file data that were damaged: a blob that is whole but cannot be
+/// decompressed, so that reading it fails (docs/format.md).  Requires: 0 < raw_bytes <=
+/// kMaxBlobBytes.
+SealedBlob seal_lost_blob(uint32_t raw_bytes);
+/// `stored`, verified by its checksum, is such a blob.
+bool is_lost_blob(const BlobRef& ref, std::string_view stored);
+
 }  // namespace caw

@@ -1,6 +1,7 @@
 // The ioctl operation: CAW_IOC_* to Control.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -60,6 +61,18 @@ void info(fuse_req_t req, Server& server) {
   reply_argument(req, info);
 }
 
+/// A slice is short, so it is done where it comes in.
+void scrub(fuse_req_t req, Server& server, caw_scrub request) {
+  const uint32_t uid = fuse_req_ctx(req)->uid;
+  const bool is_clean = request.flags == 0 && request.reserved0 == 0 &&
+                        std::ranges::all_of(request.reserved1, [](auto it) { return it == 0; });
+  if (uid != 0 && uid != getuid()) return reply_error(req, Error{Code::permission});
+  if (!is_clean) return reply_error(req, Error{Code::invalid_argument});
+  const Result<void> done = server.options.scrub(request);
+  if (!done) return reply_error(req, done.error());
+  reply_argument(req, request);
+}
+
 void token(fuse_req_t req, Server& server, Inode& inode) {
   const Result<caw_token> issued = server.control.token(inode);
   if (!issued) return reply_error(req, issued.error());
@@ -92,6 +105,8 @@ void handle_ioctl(fuse_req_t req, fuse_ino_t node, unsigned int command, void*, 
       return same(req, server, inode, argument_from<caw_same>(in, in_bytes));
     case CAW_IOC_INFO:
       return info(req, server);
+    case CAW_IOC_SCRUB:
+      return scrub(req, server, argument_from<caw_scrub>(in, in_bytes));
     default:
       fuse_reply_err(req, ENOTTY);
   }

@@ -23,6 +23,7 @@ struct SessionOptions {
   bool shared = false;                     ///< other users may look in (allow_other)
   bool read_only = false;
   std::function<void(caw_info&)> fill_info;  ///< volume's members of caw_info
+  std::function<Result<void>(caw_scrub&)> scrub;  ///< verifies a slice of the volume
   std::function<void()> ready;               ///< called once, when the directory is usable
 };
 

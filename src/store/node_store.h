@@ -62,6 +62,24 @@ struct StoreCounters {
   uint64_t dead_nodes = 0;             ///< waiting for reclaim
 };
 
+/// Where a scrub goes on; all zero: at the beginning.
+struct ScrubCursor {
+  uint64_t node = 0;           ///< first id that was not looked at
+  uint64_t blob = 0;           ///< of its blobs, so many were
+  uint64_t node_checksum = 0;  ///< as it was then
+};
+struct ScrubError {
+  Code code = Code::unknown;
+  NodeId node = kNoNode;         ///< damaged, or refers to the blob
+  BlockAddr blob = kNoBlock;     ///< none: the node itself
+};
+struct ScrubSlice {
+  ScrubCursor next;
+  bool done = false;
+  uint64_t bytes = 0, nodes = 0, blobs = 0, lost_blobs = 0;
+  std::vector<ScrubError> errors;
+};
+
 class NodeStore {
  public:
   /// Empties the device and makes a volume without nodes: tables, both superblocks; flushed.
@@ -160,6 +178,13 @@ class NodeStore {
   /// references): false = leave it for a later call.  write_checkpoint() does not ask.
   /// Set once, before work starts; called from reclaim() without the gate and without locks held.
   virtual void set_reclaim_filter(std::function<bool(NodeId)> may_drop) = 0;
+
+  /// Reads about `max_bytes` of the nodes and blobs of the last checkpoint from the device and
+  /// verifies them; stops after `max_errors`.  No lock is held meanwhile: what fails and is no
+  /// longer what the node table says was freed or rewritten, and is no error.
+  /// Fails: meta_page, device_read (of the table).
+  virtual Result<ScrubSlice> scrub(const ScrubCursor& from, uint64_t max_bytes,
+                                   size_t max_errors) = 0;
 
   virtual uint64_t dirty_bytes() const = 0;
   /// True when so many numbers were drawn that a checkpoint should make new ones safe.

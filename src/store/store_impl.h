@@ -76,6 +76,8 @@ class NodeStoreImpl final : public NodeStore {
   Result<uint64_t> reclaim(uint64_t max_nodes) override;
   bool has_dead() const override;
   bool is_dying(NodeId id) const override { return dead_.contains(id); }
+  Result<ScrubSlice> scrub(const ScrubCursor& from, uint64_t max_bytes,
+                           size_t max_errors) override;
   void set_reclaim_filter(std::function<bool(NodeId)> may_drop) override {
     may_drop_ = std::move(may_drop);
   }
@@ -106,6 +108,14 @@ class NodeStoreImpl final : public NodeStore {
   Result<BlobDataRef> load_blob(const BlobRef& blob);
   void load_blobs(std::span<const BlobRef> blobs);
   void free_blob(BlockAddr addr, uint64_t blocks, Epoch epoch);
+
+  // ---- scrub.cc
+  Result<std::optional<std::pair<NodeId, NodeEntry>>> next_entry(uint64_t from);
+  Result<bool> is_current(NodeId id, const NodeEntry& entry);
+  Result<std::optional<OpenedNode>> scrub_node(NodeId id, const NodeEntry& entry,
+                                               ScrubSlice& slice);
+  Result<void> scrub_blob(NodeId id, const NodeEntry& entry, const BlobRef& blob,
+                          ScrubSlice& slice);
 
   // ---- checkpoint.cc
   void give_up_sealing(Epoch epoch);

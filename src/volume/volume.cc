@@ -5,41 +5,12 @@
 
 #include "dag/lookup.h"
 #include "dag/restrict.h"
+#include "dev/borrowed_device.h"
 #include "volume/operation_record.h"
 #include "volume/tree_handle.h"
 
 namespace caw {
 namespace {
-
-/// A device that somebody else owns.
-class BorrowedDevice final : public BlockDevice {
- public:
-  explicit BorrowedDevice(BlockDevice& device) : device_(device) {}
-  uint64_t block_count() const override { return device_.block_count(); }
-  bool read_only() const override { return device_.read_only(); }
-  Result<void> read(BlockAddr first, std::span<std::byte> out) override {
-    return device_.read(first, out);
-  }
-  Result<void> write(BlockAddr first, std::span<const std::byte> data) override {
-    return device_.write(first, data);
-  }
-  Result<void> read_batch(std::span<const ReadRequest> requests) override {
-    return device_.read_batch(requests);
-  }
-  Result<void> write_batch(std::span<const WriteRequest> requests) override {
-    return device_.write_batch(requests);
-  }
-  Result<void> flush() override { return device_.flush(); }
-  Result<void> ensure_backed(BlockAddr first, uint64_t blocks) override {
-    return device_.ensure_backed(first, blocks);
-  }
-  Result<void> discard(BlockAddr first, uint64_t blocks) override {
-    return device_.discard(first, blocks);
-  }
-
- private:
-  BlockDevice& device_;
-};
 
 constexpr NodeId kSystemTree{1};
 /// In a row; more than the leaves of a terabyte that was removed.  On a damaged volume nodes that
