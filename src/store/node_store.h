@@ -108,7 +108,7 @@ class NodeStore {
 
   // ---- images
 
-  /// The current image.  Fails: node_absent (dropped or never there), node_checksum, device_read …
+  /// The current image.  Fails: node_absent (dropped or never there), node_checksum, device_read.
   virtual Result<ImageRef> get(NodeId id) = 0;
   /// Without I/O; null if not in memory.
   virtual ImageRef get_cached(NodeId id) = 0;
@@ -171,8 +171,8 @@ class NodeStore {
   /// how many; 0 where all must wait for a checkpoint, though has_dead() is true.
   virtual Result<uint64_t> reclaim(uint64_t max_nodes) = 0;
   virtual bool has_dead() const = 0;
-  /// True if the node has been found dead and waits to be dropped.  Its count says so no longer once
-  /// a checkpoint has it on the dead list.  Of nodes that died since the volume was opened.
+  /// True if the node has been found dead and waits to be dropped.  Its count says so no longer
+  /// once a checkpoint has it on the dead list.  Of nodes that died since the volume was opened.
   virtual bool is_dying(NodeId id) const = 0;
   /// reclaim() asks before it drops a dead node (perhaps a tree's root, whose memtable still holds
   /// references): false = leave it for a later call.  write_checkpoint() does not ask.

@@ -148,9 +148,9 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   return maintainer.absorbed_bytes() > 0;
 }
 
-/// A dead interior node may be dropped unless it is a root whose memtables hold references still, or
-/// one that is being changed: whoever does it found it alive and is about to publish it.  Who begins
-/// later finds its count zero, or the node gone.
+/// A dead interior node may be dropped unless it is a root whose memtables hold references still,
+/// or one that is being changed: whoever does it found it alive and is about to publish it.  Who
+/// begins later finds its count zero, or the node gone.
 bool Volume::may_drop(NodeId id) {
   Ref<Handle> handle;
   {
