@@ -57,6 +57,7 @@ Json figures_json(const CheckReport& report) {
           {"leaves", figures.leaves},
           {"runs", figures.runs},
           {"shared_nodes", figures.shared_nodes},
+          {"reference_cycles", figures.reference_cycles},
           {"dead_nodes", figures.dead_nodes},
           {"blobs", figures.blobs},
           {"shared_blobs", figures.shared_blobs},

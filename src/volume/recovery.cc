@@ -3,6 +3,8 @@
 // checkpoint that follows, so recovery may be interrupted and begun again.
 #include <absl/container/flat_hash_set.h>
 
+#include <algorithm>
+
 #include "log/log_reader.h"
 #include "volume/tree_handle.h"
 #include "volume/volume.h"
@@ -65,9 +67,30 @@ class Volume::Recovery {
     return {};
   }
 
+  /// Who put trees into others made sure that none came to own itself, by way of records that a
+  /// clone refers to and does not show.  Which records these are depends on what was flushed when,
+  /// and that differs now: here a tree keeps none of them.
+  void slim(NodeId id) {
+    if (volume_.options_.read_only) return;
+    const TreeRef tree = volume_.open_tree(id);
+    static_cast<Handle&>(*tree).fat = true;
+    ignore_error(volume_.maintain_tree(tree), "damage shows when it is read");
+  }
+
+  /// Trees of the record that exist already and get one more owner.
+  void slim_moved(const LogRecord& record) {
+    for (const LogRecord::Op& op : record.ops) {
+      const NodeId tree = refs_of(op.message).tree;
+      const bool is_new = tree == record.clone_id ||
+                          std::ranges::find(record.new_trees, tree) != record.new_trees.end();
+      if (tree != kNoNode && !is_new) slim(tree);
+    }
+  }
+
   Result<void> replay(LogRecord& record) {
     for (const NodeId id : record.new_trees) CAW_TRY(check_new(id));
     if (record.clone_source != kNoNode) CAW_TRY(check_new(record.clone_id));
+    slim_moved(record);
     Batch batch;
     batch.generation = volume_.share_generation();
     batch.new_trees = std::move(record.new_trees);
@@ -87,6 +110,7 @@ class Volume::Recovery {
       }
       CAW_TRY(volume_.clone_admitted(volume_.open_tree(record.clone_source), prefixes,
                                      record.clone_id, batch, record.seq));
+      slim(record.clone_id);
     } else {
       Gate::Shared gate(volume_.store_->gate());
       volume_.apply_locked(batch, kNoNode, volume_.store_->open_epoch(), record.seq);

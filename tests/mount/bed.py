@@ -67,6 +67,8 @@ class Bed:
         """The volume, which must not be mounted, has nothing wrong with it."""
         done = caw("fsck", "--json", self.image)
         if done.returncode == 0:
+            if json.loads(done.stdout)["reference_cycles"] > 0:
+                raise AssertionError("caw fsck: references form a cycle: it would never be freed")
             return
         report = json.loads(done.stdout) if done.returncode == 4 else {"findings": []}
         bad = [finding["text"] for finding in report["findings"]]
