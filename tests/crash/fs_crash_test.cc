@@ -2,7 +2,7 @@
 // flight, it mounts and shows what it showed after some operation, none before the last sync; so
 // renames, clones and removals are there wholly or not at all.  A second thread syncs and makes
 // checkpoints all the while, so that they are cut between any two batches.
-//   CAW_SEED, CAW_SEEDS (default 30), CAW_OPS (default 200),
+//   CAW_SEED, CAW_SEEDS (default 12), CAW_OPS (default 200),
 //   CAW_CUTS (most images per point; default 9)
 #include <gtest/gtest.h>
 
@@ -172,7 +172,7 @@ class FsCrash {
 
 TEST(FsCrash, ShowsAPrefixThatHoldsEverySync) {
   const uint64_t first = env_number("CAW_SEED", 1);
-  const uint64_t seeds = env_number("CAW_SEEDS", 30);
+  const uint64_t seeds = env_number("CAW_SEEDS", 12);
   const uint64_t ops = env_number("CAW_OPS", 200);
   uint64_t images = 0;
   std::unordered_set<uint64_t> distinct;
