@@ -12,6 +12,7 @@ TITLES = (
     ("clone_latency", "Clone latency"), ("many", "Many clones"), ("dirt", "The dirt test"),
     ("dirt_rewrite", "The dirt test, more rewritten"),
     ("dirt_alpha", "The dirt test over α"), ("bigger_than_memory", "Bigger than memory"),
+    ("durability", "What durability costs"),
     ("peers", "Beside other file systems"), ("remount", "Remount"),
     ("bad_inputs", "Bad inputs and flipped bits"))
 
