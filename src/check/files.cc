@@ -78,7 +78,6 @@ class TreeCheck {
   };
 
   void wrong(std::string_view key, std::string_view what);
-  Result<std::string> bytes_of(const Value& value) const;
   void go_to(std::string_view key, const std::vector<uint64_t>& path);
   void leave_names();
   Result<void> take_dirent(std::string_view key, const ParsedKey& parsed, const Value& value);
@@ -117,20 +116,6 @@ class TreeCheck {
 void TreeCheck::wrong(std::string_view key, std::string_view what) {
   findings_.add(Code::check_files, raw(tree_.root),
                 fmt::format("tree {}, {}: {}", raw(tree_.root), key_text(key), what));
-}
-
-Result<std::string> TreeCheck::bytes_of(const Value& value) const {
-  Value whole = value;
-  if (whole.blob) {
-    const std::string blob = CAW_TRY(read_blob(device_, whole.blob));
-    Value base = inline_value(std::string_view(blob).substr(0, whole.blob_length));
-    Patch rest;
-    rest.extend = whole.length;
-    rest.pieces = whole.pieces;
-    apply_patch(base, rest);
-    whole = std::move(base);
-  }
-  return inline_bytes(whole);
 }
 
 uint64_t TreeCheck::place_of(const std::vector<uint64_t>& path, uint64_t entry) {
@@ -193,7 +178,7 @@ Result<void> TreeCheck::take(std::string_view key, const Value& value) {
       return {};
     case KeyKind::domain_map:
     case KeyKind::chunk_map:
-      if (const Result<uint64_t> number = decode_number(CAW_TRY(bytes_of(value)))) {
+      if (const Result<uint64_t> number = decode_number(CAW_TRY(value_bytes(device_, value)))) {
         take_map(key, parsed->kind, *number);
       } else {
         wrong(key, "damaged number");
@@ -211,7 +196,7 @@ void TreeCheck::take_map(std::string_view key, KeyKind kind, uint64_t number) {
 
 Result<void> TreeCheck::take_dirent(std::string_view key, const ParsedKey& parsed,
                                     const Value& value) {
-  const Result<Dirent> dirent = decode_dirent(CAW_TRY(bytes_of(value)));
+  const Result<Dirent> dirent = decode_dirent(CAW_TRY(value_bytes(device_, value)));
   if (!dirent || value.tree != kNoNode) {
     wrong(key, "damaged name");
   } else {
@@ -222,7 +207,7 @@ Result<void> TreeCheck::take_dirent(std::string_view key, const ParsedKey& parse
 
 Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parsed,
                                     const Value& value) {
-  const Result<InodeRecord> record = decode_inode(CAW_TRY(bytes_of(value)));
+  const Result<InodeRecord> record = decode_inode(CAW_TRY(value_bytes(device_, value)));
   if (!record) return wrong(key, "damaged record"), Result<void>{};
   const InodeFields& fields = record->fields;
   if (is_system_top()) {

@@ -147,6 +147,20 @@ Result<std::string> read_blob(BlockDevice& device, const BlobRef& blob) {
   return open_blob(blob, stored.view().substr(0, blob.stored_bytes));
 }
 
+Result<std::string> value_bytes(BlockDevice& device, const Value& value) {
+  Value whole = value;
+  if (whole.blob) {
+    const std::string blob = CAW_TRY(read_blob(device, whole.blob));
+    Value base = inline_value(std::string_view(blob).substr(0, whole.blob_length));
+    Patch rest;
+    rest.extend = whole.length;
+    rest.pieces = whole.pieces;
+    apply_patch(base, rest);
+    whole = std::move(base);
+  }
+  return inline_bytes(whole);
+}
+
 bool reads_as_lost_blob(BlockDevice& device, const BlobRef& blob) {
   AlignedBuffer block(kBlockSize);
   if (blob.stored_bytes > kBlockSize || !device.read(blob.addr, block.span())) return false;

@@ -96,6 +96,8 @@ NodeTable read_node_table(BlockDevice& device, const Superblock& superblock, Fin
 Result<OpenedNode> read_node(BlockDevice& device, const NodeRow& row);
 /// The raw bytes.  Fails: as open_blob, device_read, device_bounds.
 Result<std::string> read_blob(BlockDevice& device, const BlobRef& blob);
+/// The bytes of a record's value.  Fails: as read_blob does.
+Result<std::string> value_bytes(BlockDevice& device, const Value& value);
 /// What an earlier repair left in place of damaged data is there, whole.
 bool reads_as_lost_blob(BlockDevice& device, const BlobRef& blob);
 

@@ -57,22 +57,6 @@ Result<std::vector<Maintainer::Record>> Maintainer::collect(std::vector<Layer> l
   return records;
 }
 
-namespace {
-
-/// Range erases within [lo, hi).
-std::vector<RangeErase> clip_ranges(const std::vector<RangeErase>& ranges, std::string_view lo,
-                                    std::string_view hi) {
-  std::vector<RangeErase> out;
-  for (const RangeErase& range : ranges) {
-    const std::string_view a = max_bound(range.lo, lo);
-    const std::string_view b = min_bound(range.hi, hi);
-    if (a < b) out.push_back({std::string(a), std::string(b), range.dead_bytes});
-  }
-  return out;
-}
-
-}  // namespace
-
 /// Blocks of about `target_bytes`, filled evenly.  The first begins at `lo`, each later one at its
 /// first key; none if there is nothing.
 std::vector<Maintainer::Built> Maintainer::build_blocks(NodeKind kind,

@@ -174,6 +174,17 @@ std::vector<RangeErase> MergeCursor::ranges() const {
   return all;
 }
 
+std::vector<RangeErase> clip_ranges(const std::vector<RangeErase>& ranges, std::string_view lo,
+                                    std::string_view hi) {
+  std::vector<RangeErase> out;
+  for (const RangeErase& range : ranges) {
+    const std::string_view a = max_bound(range.lo, lo);
+    const std::string_view b = min_bound(range.hi, hi);
+    if (a < b) out.push_back({std::string(a), std::string(b), range.dead_bytes});
+  }
+  return out;
+}
+
 Result<void> check_key(std::string_view key) {
   if (key.size() > kMaxKeyBytes) return fail(Code::block_order, key.size(), "key too long");
   return {};

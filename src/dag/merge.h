@@ -91,6 +91,10 @@ class MergeCursor {
   bool complete_;
 };
 
+/// Range erases within [lo, hi).
+std::vector<RangeErase> clip_ranges(const std::vector<RangeErase>& ranges, std::string_view lo,
+                                    std::string_view hi);
+
 /// Translations on a damaged volume can make keys longer than any node may hold.
 /// Fail: block_order.
 Result<void> check_key(std::string_view key);

@@ -42,10 +42,8 @@ bool holds_foreign(const BlockImage& image, std::string_view lo, std::string_vie
 /// What of `image` lies in [lo, hi); null if nothing.
 Ref<const BlockImage> inside_of(const BlockImage& image, std::string_view lo, std::string_view hi) {
   SortedBlockBuilder builder;
-  for (const RangeErase& range : image.block().range_erases()) {
-    const std::string_view a = max_bound(range.lo, lo);
-    const std::string_view b = min_bound(range.hi, hi);
-    if (a < b) builder.add_range_erase({std::string(a), std::string(b), range.dead_bytes});
+  for (const RangeErase& range : clip_ranges(image.block().range_erases(), lo, hi)) {
+    builder.add_range_erase(range);
   }
   SortedBlock::Iterator it(image.block());
   for (it.seek(lo); it.valid() && it.key() < hi; it.next()) {

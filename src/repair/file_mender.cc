@@ -23,20 +23,6 @@ std::string key_path(const std::vector<uint64_t>& path) {
   return out;
 }
 
-Result<std::string> value_bytes(BlockDevice& device, const Value& value) {
-  Value whole = value;
-  if (whole.blob) {
-    const std::string blob = CAW_TRY(read_blob(device, whole.blob));
-    Value base = inline_value(std::string_view(blob).substr(0, whole.blob_length));
-    Patch rest;
-    rest.extend = whole.length;
-    rest.pieces = whole.pieces;
-    apply_patch(base, rest);
-    whole = std::move(base);
-  }
-  return inline_bytes(whole);
-}
-
 // ---- MendContext
 
 Result<std::optional<Value>> MendContext::value_at(NodeId tree, const std::string& key) {

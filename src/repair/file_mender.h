@@ -80,9 +80,6 @@ struct MendContext {
 
 /// `path` of keys for these components.
 std::string key_path(const std::vector<uint64_t>& path);
-/// The bytes of a record's value.  Fails: as read_blob does.
-Result<std::string> value_bytes(BlockDevice& device, const Value& value);
-
 class FileMender {
  public:
   /// All outlive it.
