@@ -68,6 +68,10 @@ struct RenameFlags {
   bool exchange = false;
 };
 
+/// What a file is opened for.  Only a file opened to be read and written can have pages dirtied
+/// through a shared mapping; what write(2) brings never waits in the kernel.
+enum class OpenFor : uint8_t { reading, writing, mapping };
+
 struct FsOptions {
   Clock* clock = &Clock::system();
   bool read_only = false;
@@ -112,9 +116,9 @@ class FileSystem {
   virtual Result<Attributes> getattr(Inode& inode) = 0;
   virtual Result<Attributes> setattr(Inode& inode, const SetAttributes& set,
                                      const Caller& caller) = 0;
-  /// Keeps the file alive, if unlinked, until release().  `for_write` enters it into the writers.
-  virtual Result<void> open_file(Inode& inode, bool for_write, bool truncate) = 0;
-  virtual void release_file(Inode& inode, bool for_write) = 0;
+  /// Keeps the file alive, if unlinked, until release_file() with the same `what`.
+  virtual Result<void> open_file(Inode& inode, OpenFor what, bool truncate) = 0;
+  virtual void release_file(Inode& inode, OpenFor what) = 0;
   virtual Result<size_t> read(Inode& inode, uint64_t offset, std::span<char> out) = 0;
   virtual Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data) = 0;
   virtual Result<uint64_t> seek_data(Inode& inode, uint64_t offset, bool hole) = 0;
@@ -126,8 +130,8 @@ class FileSystem {
 
   // ---- clone and removal (contract: docs/clone.md)
 
-  /// Inodes at or below `source` that are open for writing: their pages dirtied through mmap must
-  /// be written back before clone().
+  /// Inodes at or below `source` that are open for mapping: their dirty pages must be written back
+  /// before clone().
   virtual std::vector<uint64_t> writers_below(Inode& source) = 0;   ///< node ids (Inode pointers)
   /// Clones `source` to `name` in `parent`.  Checks contract 10 for `caller`.
   virtual Result<Entry> clone(Inode& source, Inode& parent, std::string_view name,

@@ -26,7 +26,7 @@ struct FileSystemImpl::Rename {
 
 Result<void> FileSystemImpl::rename(Inode& from_parent, std::string_view from, Inode& to_parent,
                                     std::string_view to, RenameFlags flags) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   if (flags.exchange && flags.no_replace) return fail(Code::invalid_argument, 0, "rename");
   if (to.size() > kMaxNameBytes) return fail(Code::name_too_long, to.size(), "rename");
   if (!is_valid_name(from) || !is_valid_name(to)) return fail(Code::invalid_argument, 0, "rename");
