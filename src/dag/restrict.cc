@@ -133,20 +133,24 @@ class Restrictor {
   bool has_inline_ = false;
 };
 
-/// True if the run is known, without reading it, to hold nothing in [a, b) of the node's
-/// coordinates.
-bool known_empty(NodeStore& store, const RunRef& run, std::string_view a, std::string_view b) {
-  const ImageRef image = store.get_cached(run.run);
-  if (!image || image->kind() != NodeKind::run) return false;
-  const SortedBlock& block = static_cast<const BlockImage&>(*image).block();
-  const std::string lo = down_bound(run.translation, a);
-  const std::string hi = down_bound(run.translation, b);
+/// True if there is nothing in [lo, hi).
+bool holds_nothing(const SortedBlock& block, std::string_view lo, std::string_view hi) {
   for (const RangeErase& range : block.range_erases()) {
     if (range.lo < hi && lo < range.hi) return false;
   }
   SortedBlock::Iterator it(block);
   it.seek(lo);
   return !it.valid() || it.key() >= hi;
+}
+
+/// True if the run is known, without reading it, to hold nothing in [a, b) of the node's
+/// coordinates.
+bool known_empty(NodeStore& store, const RunRef& run, std::string_view a, std::string_view b) {
+  const ImageRef image = store.get_cached(run.run);
+  if (!image || image->kind() != NodeKind::run) return false;
+  const SortedBlock& block = static_cast<const BlockImage&>(*image).block();
+  if (run.translation.is_identity()) return holds_nothing(block, a, b);
+  return holds_nothing(block, down_bound(run.translation, a), down_bound(run.translation, b));
 }
 
 void Restrictor::take_runs(const Interior& node, const Window& window, const Part& part,
@@ -285,6 +289,23 @@ Result<Restriction> Restrictor::run(const Ref<const InteriorImage>& root) {
 Result<Restriction> restrict_tree(NodeStore& store, const Ref<const InteriorImage>& root,
                                   std::span<const PrefixMap> prefixes) {
   return Restrictor(store, prefixes).run(root);
+}
+
+Ref<const RestrictionCache::Entry> RestrictionCache::find(const Ref<const InteriorImage>& root,
+                                                          const std::vector<PrefixMap>& prefixes) {
+  const std::lock_guard lock(mutex_);
+  for (const Ref<const Entry>& entry : entries_) {
+    if (entry && entry->root == root && entry->prefixes == prefixes) {
+      return entry->restriction.current() ? entry : nullptr;
+    }
+  }
+  return nullptr;
+}
+
+void RestrictionCache::keep(Ref<const Entry> entry) {
+  const std::lock_guard lock(mutex_);
+  std::move_backward(entries_.begin(), entries_.end() - 1, entries_.end());
+  entries_.front() = std::move(entry);
 }
 
 Interior rebase_child(const Interior& child, const Translation& translation, std::string_view lo,

@@ -5,6 +5,8 @@
 // on the path to the lowest covering node is read.
 #pragma once
 
+#include <array>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +20,7 @@ namespace caw {
 struct PrefixMap {
   std::string from;
   std::string to;
+  friend bool operator==(const PrefixMap&, const PrefixMap&) = default;
 };
 
 struct Restriction {
@@ -31,6 +34,26 @@ struct Restriction {
     }
     return true;
   }
+};
+
+/// The last restrictions: a tree that is cloned again without a change in between needs no look at
+/// its runs.  Any thread.
+class RestrictionCache {
+ public:
+  struct Entry : RefCounted {
+    Ref<const InteriorImage> root;
+    std::vector<PrefixMap> prefixes;
+    Restriction restriction;
+  };
+  /// Null: none that is still right.
+  Ref<const Entry> find(const Ref<const InteriorImage>& root,
+                        const std::vector<PrefixMap>& prefixes);
+  void keep(Ref<const Entry> entry);
+
+ private:
+  static constexpr size_t kKept = 4;
+  std::mutex mutex_;
+  std::array<Ref<const Entry>, kKept> entries_;  ///< the newest in front
 };
 
 /// The new root.  `prefixes` are sorted by `to` and disjoint.  Fails with node_superseded when a

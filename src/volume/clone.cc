@@ -85,7 +85,7 @@ void copy_slice(const Slice& slice, Memtable& mem, NodeStore& store, Epoch epoch
 
 /// Pending messages of the source: copied where they are few, else shared as sealed runs.
 void Volume::clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixes,
-                          Restriction& restriction, NodeId id, Epoch epoch) {
+                          Interior node, NodeId id, Epoch epoch) {
   const uint64_t limit = shape_.inline_bytes;
   uint64_t open_bytes = 0;
   for (const ClonePrefix& map : prefixes) {
@@ -125,7 +125,7 @@ void Volume::clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixe
   consider(source.mem, nullptr);
   for (const FrozenRef& frozen : source.view->frozen) consider(frozen.run->table(), &frozen);
 
-  auto root = make_ref<const InteriorImage>(std::move(restriction.node));
+  auto root = make_ref<const InteriorImage>(std::move(node));
   store_->publish(id, root, epoch);
   store_->add_image_refs(*root, +1, epoch);
   view->root = root;
@@ -155,11 +155,19 @@ Result<bool> Volume::try_clone(const TreeRef& source, std::span<const ClonePrefi
   Ref<const InteriorImage> root = CAW_TRY(load_root(*store_, core));
   std::vector<PrefixMap> maps;
   for (const ClonePrefix& prefix : prefixes) maps.push_back({prefix.from, prefix.to});
-  auto restriction = restrict_tree(*store_, root, maps);
-  if (!restriction) {
-    if (restriction.error().code == Code::node_superseded) return false;
-    return std::unexpected(restriction.error());
+  Ref<const RestrictionCache::Entry> known = restrictions_.find(root, maps);
+  if (!known) {
+    auto made = restrict_tree(*store_, root, maps);
+    if (!made && made.error().code == Code::node_superseded) return false;
+    auto entry = make_ref<RestrictionCache::Entry>();
+    entry->restriction = CAW_TRY(std::move(made));
+    entry->root = root;
+    entry->prefixes = std::move(maps);
+    known = entry;
+    restrictions_.keep(known);
   }
+  const Restriction& restriction = known->restriction;
+  Interior node = restriction.node;
   std::string bytes;
   if (log_) {
     LogRecordBuilder record;
@@ -172,10 +180,10 @@ Result<bool> Volume::try_clone(const TreeRef& source, std::span<const ClonePrefi
   if (log_ && then.generation != share_generation()) {
     return fail(Code::tree_not_private, then.generation, "Volume::clone");
   }
-  if (!(core.view->root == root) || !restriction->current()) return false;
+  if (!(core.view->root == root) || !restriction.current()) return false;
   const Epoch epoch = store_->open_epoch();
   if (!core.view->frozen.empty() && core.view->frozen.back().epoch < epoch) return false;
-  clone_locked(core, prefixes, *restriction, id, epoch);
+  clone_locked(core, prefixes, std::move(node), id, epoch);
   generation_.fetch_add(1, std::memory_order_release);
   apply_locked(then, id, epoch, log_ ? log_->append(std::move(bytes)) : replayed);
   return true;

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "dag/restrict.h"
 #include "dag/slim.h"
 #include "dag/tree_core.h"
 #include "dev/block_device.h"
@@ -34,7 +35,6 @@ namespace caw {
 
 struct LogContents;
 struct LogRecord;
-struct Restriction;
 
 struct MakeOptions {
   std::string label;
@@ -150,7 +150,7 @@ class Volume final : public Forest {
   Result<bool> try_clone(const TreeRef& source, std::span<const ClonePrefix> prefixes, NodeId id,
                          Batch& then, Seq replayed);
   void clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixes,
-                    Restriction& restriction, NodeId id, Epoch epoch);
+                    Interior node, NodeId id, Epoch epoch);
 
   // background.cc
   void enqueue(const TreeRef& tree);
@@ -187,6 +187,7 @@ class Volume final : public Forest {
   uint64_t memtable_limit_ = 0;
   uint64_t dirty_limit_ = 0;
 
+  RestrictionCache restrictions_;
   SlimCache slim_cache_;                        ///< of the thread that maintains
   mutable std::mutex trees_mutex_;
   absl::flat_hash_map<uint64_t, Ref<Handle>> trees_;
