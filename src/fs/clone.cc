@@ -58,6 +58,7 @@ struct FileSystemImpl::Aside {
   NodeId tree = kNoNode;
   uint32_t type = 0;
   std::string record;
+  bool has_xattrs = false;
 };
 
 Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_view name,
@@ -110,7 +111,8 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
   }));
   if (detour != 0) {
     CAW_TRY(hang_clone(parent, parent_fields, to,
-                       {detour, tree, source.type(), encode_inode(record)}));
+                       {detour, tree, source.type(), encode_inode(record),
+                        (record.fields.flags & kInodeXattrs) != 0}));
   }
   parent.store_fields(parent_fields);
   return adopt_new(parent, to.entry, record, tree, evictions);
@@ -141,6 +143,8 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
   const auto drop = [&](Batch& batch) -> Result<void> {
     const Place place = CAW_TRY(topology_.body(*orphans_));
     batch.erase(place.tree, record_key(place.path, aside.entry), 0);
+    const std::string xattrs = xattr_prefix(place.path, aside.entry);
+    if (aside.has_xattrs) batch.erase_range(place.tree, xattrs, after_prefix(xattrs), 0);
     return {};
   };
   const Result<void> hung =
@@ -151,6 +155,11 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
                   inline_value(encode_dirent({to.entry, aside.type})));
         batch.put(place.tree, record_key(place.path, to.entry),
                   inline_value(aside.record, aside.tree));
+        if (aside.has_xattrs) {
+          const Place from = CAW_TRY(topology_.body(*orphans_));
+          CAW_TRY(copy_range(batch, {from.tree, xattr_prefix(from.path, aside.entry)},
+                             {place.tree, xattr_prefix(place.path, to.entry)}, false));
+        }
         CAW_TRY(put_content(batch, parent, parent_fields));
         CAW_TRY(drop(batch));
         return forest_.apply(batch);
@@ -170,6 +179,7 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
 Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
                                               const InodeRecord& record, const Destination& to) {
   const Place& place = to.place;
+  CAW_TRY(copy_xattrs(batch, source, {place.tree, xattr_prefix(place.path, to.entry)}, false));
   TreeRef tree = source.tree();
   std::vector<ClonePrefix> prefixes;
   if (source.tree()) {

@@ -43,6 +43,20 @@ inline int errno_noted(const Error& error) {
   return error.as_errno();
 }
 
+/// All extended attributes; an errno.
+inline int read_xattrs(FileSystem& fs, Inode& inode, std::map<std::string, std::string>& out) {
+  out.clear();
+  const Result<std::string> names = fs.list_xattrs(inode, {});
+  if (!names) return errno_noted(names.error());
+  for (size_t at = 0; at < names->size(); at = names->find('\0', at) + 1) {
+    const std::string name = names->c_str() + at;
+    Result<std::string> value = fs.get_xattr(inode, name);
+    if (!value) return errno_noted(value.error());
+    out[name] = std::move(*value);
+  }
+  return 0;
+}
+
 /// Mounts and unmounts a FileSystem; calls give 0 or an errno.
 class FsClient {
  public:
@@ -176,6 +190,20 @@ class FsClient {
   }
   int setattr(std::string_view path, const SetAttributes& set) {
     return at(path, [&](Inode& inode) { return error_of(fs_->setattr(inode, set, caller_)); });
+  }
+  int set_xattr(std::string_view path, std::string_view name, std::string_view value,
+                const XattrFlags& flags = {}) {
+    return at(path, [&](Inode& inode) {
+      return error_of(fs_->set_xattr(inode, name, value, flags));
+    });
+  }
+  int remove_xattr(std::string_view path, std::string_view name) {
+    return at(path, [&](Inode& inode) { return error_of(fs_->remove_xattr(inode, name)); });
+  }
+  std::map<std::string, std::string> xattrs(std::string_view path) {
+    std::map<std::string, std::string> out;
+    EXPECT_EQ(at(path, [&](Inode& inode) { return read_xattrs(*fs_, inode, out); }), 0) << path;
+    return out;
   }
   std::string read(std::string_view path) {
     std::string out;

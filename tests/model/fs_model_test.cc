@@ -120,6 +120,10 @@ class Runner {
         return client_.rename(op.a, op.b, {.exchange = true});
       case Kind::clone:
         return client_.clone(op.a, op.b);
+      case Kind::set_xattr:
+        return client_.set_xattr(op.a, xattr_name(op.x), op_bytes(op.y, op.z));
+      case Kind::remove_xattr:
+        return client_.remove_xattr(op.a, xattr_name(op.x));
       default:
         break;
     }
@@ -153,6 +157,12 @@ class Runner {
         return model_.rename(op.a, op.b, op.kind);
       case Kind::clone:
         return model_.clone(op.a, op.b);
+      case Kind::set_xattr:
+        if (error == 0) node->xattrs[xattr_name(op.x)] = op_bytes(op.y, op.z);
+        return error;
+      case Kind::remove_xattr:
+        if (error != 0) return error;
+        return node->xattrs.erase(xattr_name(op.x)) == 1 ? 0 : ENODATA;
       default:
         break;
     }
@@ -249,6 +259,7 @@ class Runner {
     for (const Slot& slot : slots_) {
       if (!wrong.empty() || slot.inode == nullptr) continue;
       wrong = compare_data(*slot.inode, *slot.node, "open file");
+      if (wrong.empty()) wrong = compare_xattrs(*slot.inode, *slot.node, "open file");
     }
     if (wrong.empty()) wrong = bed_->check();
     durable_ = model_.durable_copy();  // the bed made it so
@@ -265,6 +276,14 @@ class Runner {
     while (at < data.size() && at < node.data.size() && data[at] == node.data[at]) ++at;
     return path + ": data differ at " + std::to_string(at) + " of " + std::to_string(data.size()) +
            ", expected " + std::to_string(node.data.size());
+  }
+
+  std::string compare_xattrs(Inode& inode, const Node& node, const std::string& path) {
+    std::map<std::string, std::string> found;
+    if (const int error = read_xattrs(client_.fs(), inode, found)) {
+      return path + ": extended attributes: errno " + std::to_string(error);
+    }
+    return found == node.xattrs ? std::string() : path + ": extended attributes differ";
   }
 
   std::string compare_number(uint64_t ino, Node& node, const std::string& path,
@@ -289,6 +308,7 @@ class Runner {
              std::to_string(node.mode);
     }
     std::string wrong = compare_number(attributes->ino, node, path, numbers);
+    if (wrong.empty()) wrong = compare_xattrs(inode, node, path);
     if (!wrong.empty()) return wrong;
     if (S_ISLNK(node.mode)) {
       const Result<std::string> target = client_.fs().readlink(inode);
@@ -395,6 +415,7 @@ class Maker {
     op.x = random_.one_in(3) ? near : near + random_.below(random_.one_in(2) ? 200 : 60'000);
     op.y = 1 + random_.below(random_.one_in(4) ? 150'000 : random_.one_in(2) ? 20'000 : 200);
     if (op.kind == Kind::chmod) op.x = random_.below(01000);
+    if (op.kind == Kind::set_xattr) op.y = random_.below(random_.one_in(10) ? 20'000 : 100);
   }
   static bool takes_file(Kind kind) {
     return kind == Kind::write || kind == Kind::truncate || kind == Kind::punch ||
