@@ -61,7 +61,8 @@ void op_init(void* userdata, fuse_conn_info* conn) noexcept {
   want(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS);
   want(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_IOCTL_DIR);
   // The kernel enforces ACLs; the umask is ours to apply, since a default ACL replaces it.
-  want(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
+  const Server& server = *static_cast<Server*>(userdata);
+  if (server.options.acls) want(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
   // The wire asks for its second version, which tells when.
   do_not_want(FUSE_CAP_HANDLE_KILLPRIV);
   // Nobody changes data behind the kernel's back: no request per cached read to find out.
@@ -399,6 +400,13 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse
 
 // ---- extended attributes
 
+/// Replies if there is nothing of that name to be had on this mount.
+bool is_refused(fuse_req_t req, const Server& server, std::string_view name) {
+  if (server.options.acls || !name.starts_with("system.")) return false;
+  fuse_reply_err(req, EOPNOTSUPP);
+  return true;
+}
+
 /// As getxattr(2) and listxattr(2) have it: size 0 asks how much there is.
 void reply_sized(fuse_req_t req, const Result<std::string>& bytes, size_t size) {
   if (!bytes) return reply_error(req, bytes.error());
@@ -413,7 +421,15 @@ void reply_sized(fuse_req_t req, const Result<std::string>& bytes, size_t size) 
 
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) noexcept {
   Server& server = begin(req);
-  reply_sized(req, server.fs.get_xattr(server.inode(node), name), size);
+  if (is_refused(req, server, name)) return;
+  const Result<std::string> value = server.fs.get_xattr(server.inode(node), name);
+  // ls asks for the label of each file until it hears that there are none on this file system.
+  const bool is_label = std::string_view(name) == "security.selinux";
+  if (!value && is_label && value.error().as_errno() == ENODATA) {
+    fuse_reply_err(req, EOPNOTSUPP);
+    return;
+  }
+  reply_sized(req, value, size);
 }
 
 void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) noexcept {
@@ -424,6 +440,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) noexcept {
 void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* value, size_t size,
                  int flags) noexcept {
   Server& server = begin(req);
+  if (is_refused(req, server, name)) return;
   XattrFlags xattr_flags;
   xattr_flags.create = (flags & XATTR_CREATE) != 0;
   xattr_flags.replace = (flags & XATTR_REPLACE) != 0;

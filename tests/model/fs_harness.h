@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -181,6 +182,25 @@ class FsClient {
       const Result<size_t> written = fs_->write(inode, offset, bytes);
       EXPECT_EQ(written.value_or(bytes.size()), bytes.size());
       return error_of(written);
+    });
+  }
+  int copy(std::string_view from, uint64_t offset, std::string_view to, uint64_t to_offset,
+           uint64_t length) {
+    return at(from, [&](Inode& source) {
+      return at(to, [&](Inode& target) {
+        const uint64_t size = fs_->getattr(source).value_or(Attributes{}).size;
+        const uint64_t most = std::min(length, size - std::min(size, offset));
+        uint64_t done = 0;
+        do {
+          const Result<size_t> copied =
+              fs_->copy_data(source, offset + done, target, to_offset + done, most - done);
+          if (!copied && done > 0 && copied.error().as_errno() == ENOSPC) continue;  // injected
+          if (!copied) return errno_noted(copied.error());
+          if (*copied == 0) break;
+          done += *copied;
+        } while (done < most);
+        return 0;
+      });
     });
   }
   int truncate(std::string_view path, uint64_t size) {

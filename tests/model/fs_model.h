@@ -36,6 +36,7 @@ enum class Kind : uint8_t {
   chmod,
   set_xattr,
   remove_xattr,
+  copy,
   open,
   close,
   write_open,
@@ -50,12 +51,12 @@ enum class Kind : uint8_t {
 inline constexpr const char* kKindNames[] = {
     "create", "mkdir", "symlink", "write", "truncate", "punch", "unlink", "rmdir", "rename",
     "rename_new", "exchange", "clone", "remove_tree", "chmod", "set_xattr", "remove_xattr",
-    "open", "close", "write_open", "read_open", "check", "remount", "reopen", "sync", "maintain",
-    "crash"};
+    "copy", "open", "close", "write_open", "read_open", "check", "remount", "reopen", "sync",
+    "maintain", "crash"};
 
 /// Numbers by kind: write, write_open, punch: offset, length, seed of the bytes; truncate: size;
-/// chmod: mode; set_xattr, remove_xattr: name in x, length of the value in y; open, close,
-/// write_open, read_open: slot in `slot`.
+/// chmod: mode; copy: offset in `a`, length, seed of the offset in `b`; set_xattr, remove_xattr:
+/// name in x, length of the value in y; open, close, write_open, read_open: slot in `slot`.
 struct Op {
   Kind kind = Kind::check;
   std::string a = "/", b = "/";
@@ -180,6 +181,15 @@ class Model {
     if (!node->is_file()) return EINVAL;
     node->data.resize(size, '\0');
     return 0;
+  }
+  int copy(std::string_view from, uint64_t offset, std::string_view to, uint64_t to_offset,
+           uint64_t length) {
+    const auto [source, error] = find(from);
+    const auto [target, target_error] = find(to);
+    if (error != 0 || target_error != 0) return error != 0 ? error : target_error;
+    if (!source->is_file() || !target->is_file()) return EINVAL;
+    if (offset >= source->data.size()) return 0;
+    return write(*target, to_offset, source->data.substr(offset, length));
   }
   int punch(std::string_view path, uint64_t offset, uint64_t length) {
     const auto [node, error] = find(path);
