@@ -119,7 +119,8 @@ size_t look_at(char* message, size_t bytes) {
   return bytes;
 }
 
-ssize_t read_request(int fd, void* buffer, size_t size, void*) noexcept {
+/// Not noexcept: at the end libfuse cancels threads that wait here, which unwinds them.
+ssize_t read_request(int fd, void* buffer, size_t size, void*) {
   const ssize_t got = ::read(fd, buffer, size);
   current.unique = 0;
   if (got < static_cast<ssize_t>(sizeof(fuse_in_header))) return got;

@@ -269,7 +269,8 @@ def acl_programs(top):
     out.append(text(*tar, "-C", f"{top}/a", "-cf", f"{top}/t", "."))
     out.append(text(*tar, "-C", f"{top}/b", "-xf", f"{top}/t"))
     for name in ("a", "copy", "b"):
-        out.append(text("getfacl", "-pR", f"{top}/{name}")[1].replace(f"/{name}", ""))
+        shown = text("getfacl", "-pR", f"{top}/{name}")[1].replace(f"/{name}", "")
+        out.append(sorted(shown.split("\n\n")))
         out.append(os.getxattr(f"{top}/{name}/f", "user.kept"))
     assert out[4] == out[6] == out[8], out
     return out + [text("setfacl", "-b", "-k", f"{top}/a"), text("getfacl", "-pc", f"{top}/a")]
