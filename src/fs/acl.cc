@@ -109,6 +109,27 @@ void set_acl_mode(Acl& acl, uint32_t mode) {
   }
 }
 
+bool acl_allows(const Acl& acl, uint32_t uid, uint32_t gid, uint32_t owner, uint32_t group,
+                uint32_t wanted) {
+  uint32_t mask = kAllPermissions;
+  for (const AclEntry& entry : acl) {
+    if (entry.tag == AclTag::mask) mask = entry.permissions;
+  }
+  bool is_of_a_group = false;
+  for (const AclEntry& entry : acl) {
+    const bool grants = (entry.permissions & wanted) == wanted;
+    const bool grants_masked = grants && (mask & wanted) == wanted;
+    const bool is_group = (entry.tag == AclTag::group_owner && gid == group) ||
+                          (entry.tag == AclTag::group && gid == entry.id);
+    if (entry.tag == AclTag::owner && uid == owner) return grants;
+    if (entry.tag == AclTag::user && uid == entry.id) return grants_masked;
+    if (is_group && grants_masked) return true;
+    is_of_a_group = is_of_a_group || is_group;
+    if (entry.tag == AclTag::other) return grants && !is_of_a_group;
+  }
+  return false;
+}
+
 uint32_t inherit_acl(Acl& acl, uint32_t mode) {
   for (const auto& [entry, shift] : classes(acl)) {
     entry->permissions = static_cast<uint16_t>(entry->permissions & (mode >> shift));

@@ -43,6 +43,10 @@ uint32_t acl_mode(const Acl& acl);
 bool is_mode_only(const Acl& acl);
 /// chmod: what acl_mode() gives afterwards.
 void set_acl_mode(Acl& acl, uint32_t mode);
+/// Whether it lets `uid` in group `gid` have the `wanted` permissions (as one digit of a mode) of
+/// what belongs to `owner` and `group`.
+bool acl_allows(const Acl& acl, uint32_t uid, uint32_t gid, uint32_t owner, uint32_t group,
+                uint32_t wanted);
 /// Makes the access ACL of a new file out of its directory's default ACL: nobody gets more than the
 /// file was made with.  Returns its mode.
 uint32_t inherit_acl(Acl& acl, uint32_t mode);

@@ -54,6 +54,27 @@ TEST(Acl, TheMaskIsTheGroupsBits) {
   EXPECT_EQ(permissions_of(acl, AclTag::group_owner), 5) << "stays";
 }
 
+TEST(Acl, WhoMayWhat) {
+  constexpr uint32_t kOwner = 5;
+  constexpr uint32_t kGroup = 6;
+  const Acl acl = {{AclTag::owner, 6, 0},       {AclTag::user, 7, 1000}, {AclTag::user, 0, 1001},
+                   {AclTag::group_owner, 2, 0}, {AclTag::group, 7, 77},  {AclTag::mask, 3, 0},
+                   {AclTag::other, 4, 0}};
+  const auto may = [&](uint32_t uid, uint32_t gid, uint32_t wanted) {
+    return acl_allows(acl, uid, gid, kOwner, kGroup, wanted);
+  };
+  EXPECT_TRUE(may(kOwner, 77, 6)) << "the mask is not the owner's";
+  EXPECT_FALSE(may(kOwner, 77, 1));
+  EXPECT_TRUE(may(1000, 1, 3));
+  EXPECT_FALSE(may(1000, 1, 4)) << "masked";
+  EXPECT_FALSE(may(1001, 77, 1)) << "named, whatever the group may";
+  EXPECT_TRUE(may(9, 77, 3));
+  EXPECT_TRUE(may(9, kGroup, 2));
+  EXPECT_FALSE(may(9, kGroup, 4)) << "others may, this group not";
+  EXPECT_TRUE(may(9, 9, 4));
+  EXPECT_FALSE(may(9, 9, 2));
+}
+
 TEST(Acl, NobodyInheritsMoreThanTheFileWasMadeWith) {
   Acl acl = example();
   EXPECT_EQ(inherit_acl(acl, 0100644), 0100640U);

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "fs/acl.h"
 #include "fs/file_system_impl.h"
 #include "fs/values.h"
 
@@ -12,18 +13,6 @@ namespace {
 
 /// What may be looked at to answer "cheaply" (ownership below a directory, sameness).
 constexpr uint64_t kMaxLookedAt = 4096;
-
-/// Permission bits for `caller` as the kernel has them, without supplementary groups.
-bool may(const InodeFields& fields, const Caller& caller, uint32_t wanted) {
-  if (caller.privileged) return true;
-  uint32_t bits = fields.mode & 7U;
-  if (caller.uid == fields.uid) {
-    bits = (fields.mode >> 6) & 7U;
-  } else if (caller.gid == fields.gid) {
-    bits = (fields.mode >> 3) & 7U;
-  }
-  return (bits & wanted) == wanted;
-}
 
 constexpr uint32_t kWriteAndSearch = 3;
 
@@ -41,12 +30,29 @@ std::vector<uint64_t> FileSystemImpl::writers_below(Inode& source) {
   return out;
 }
 
+/// As the kernel has it, without supplementary groups.
+Result<bool> FileSystemImpl::may(const Inode& inode, const Caller& caller, uint32_t wanted) {
+  if (caller.privileged) return true;
+  const InodeFields fields = inode.load_fields();
+  const Acl acl = CAW_TRY(access_acl(inode));
+  if (!acl.empty()) {
+    return acl_allows(acl, caller.uid, caller.gid, fields.uid, fields.gid, wanted);
+  }
+  uint32_t bits = fields.mode & 7U;
+  if (caller.uid == fields.uid) {
+    bits = (fields.mode >> 6) & 7U;
+  } else if (caller.gid == fields.gid) {
+    bits = (fields.mode >> 3) & 7U;
+  }
+  return (bits & wanted) == wanted;
+}
+
 Result<void> FileSystemImpl::check_clone_permission(const Inode& source, const Inode& parent,
-                                                    const Caller& caller) const {
+                                                    const Caller& caller) {
   if (!caller.privileged && caller.uid != source.load_fields().uid) {
     return fail(Code::permission, source.number, "clone");
   }
-  if (!may(parent.load_fields(), caller, kWriteAndSearch)) {
+  if (!CAW_TRY(may(parent, caller, kWriteAndSearch))) {
     return fail(Code::access_denied, parent.number, "clone");
   }
   return {};
@@ -242,7 +248,9 @@ Result<void> FileSystemImpl::check_removal_permission(const Inode& parent, Inode
   if (caller.privileged) return {};
   const InodeFields above = parent.load_fields();
   const InodeFields fields = child.load_fields();
-  if (!may(above, caller, kWriteAndSearch)) return fail(Code::access_denied, 0, "remove_tree");
+  if (!CAW_TRY(may(parent, caller, kWriteAndSearch))) {
+    return fail(Code::access_denied, 0, "remove_tree");
+  }
   if ((above.mode & S_ISVTX) != 0 && caller.uid != above.uid && caller.uid != fields.uid) {
     return fail(Code::permission, 0, "remove_tree");
   }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/acl.h"
 #include "fs/file_system.h"
 #include "fs/id_pool.h"
 #include "fs/inode.h"
@@ -197,6 +198,8 @@ class FileSystemImpl final : public FileSystem {
   Result<void> change_acl_mode(Batch& batch, const Inode& inode, const InodeFields& fields);
   /// In an attempt: as SetAttributes::drop_privileges; `fields` had them dropped already.
   Result<void> drop_capabilities(Batch& batch, const Inode& inode);
+  /// Empty: permission bits say it all.
+  Result<Acl> access_acl(const Inode& inode);
   struct XattrChange;
   Result<void> change_xattr(Inode& inode, const XattrChange& change);
   Result<void> plan_xattr(Batch& batch, const Inode& inode, XattrChange change,
@@ -240,8 +243,9 @@ class FileSystemImpl final : public FileSystem {
                          const std::function<bool(const DirectoryEntry&)>& emit);
 
   // ---- clone, removal (clone.cc)
+  Result<bool> may(const Inode& inode, const Caller& caller, uint32_t wanted);
   Result<void> check_clone_permission(const Inode& source, const Inode& parent,
-                                      const Caller& caller) const;
+                                      const Caller& caller);
   Result<void> check_removal_permission(const Inode& parent, Inode& child, const Caller& caller);
   Result<bool> owns_all_below(Inode& directory, uint32_t uid);
   Result<bool> owns_all_in(const Place& directory, uint32_t uid);

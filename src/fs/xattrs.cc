@@ -188,6 +188,16 @@ Result<void> FileSystemImpl::change_acl_mode(Batch& batch, const Inode& inode,
   return {};
 }
 
+Result<Acl> FileSystemImpl::access_acl(const Inode& inode) {
+  if (!may_have_xattrs(inode)) return Acl{};
+  return topology_.read([&] { return topology_.xattrs(inode); },
+                        [&](const Spot& xattrs) -> Result<Acl> {
+                          const auto value = CAW_TRY(find_xattr(xattrs, kAccessAcl));
+                          if (!value) return Acl{};
+                          return decode_acl(CAW_TRY(read_record(forest_, *value)));
+                        });
+}
+
 Result<void> FileSystemImpl::drop_capabilities(Batch& batch, const Inode& inode) {
   if (!may_have_xattrs(inode)) return {};
   const Spot xattrs = CAW_TRY(topology_.xattrs(inode));

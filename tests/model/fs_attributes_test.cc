@@ -14,7 +14,6 @@ class FsAttributes : public testing::Test {
  protected:
   void SetUp() override { ASSERT_EQ(c.make_and_mount(), 0); }
 
-  /// Counted space of the forest does not tell: what is left in the orphans' directory, and above.
   int unnamed(std::string_view directory, const std::function<int(Inode&)>& use) {
     return c.at(directory, [&](Inode& parent) {
       const Result<Entry> made = c.fs().create_unnamed(parent, 0666, c.caller());
@@ -120,6 +119,22 @@ TEST_F(FsAttributes, DefaultAclsAreInheritedAndTheUmaskIsNot) {
   EXPECT_EQ(c.xattrs("copy/e/g").size(), 1U);
   EXPECT_EQ(c.xattrs("d/e"), c.xattrs("copy/e"));
   EXPECT_EQ(c.set_xattr("d/f", kDefaultAcl, named_acl(6, 7)), EACCES);
+}
+
+/// The group's bits of a mode are the mask then: they say nothing of the group.
+TEST_F(FsAttributes, AclsSayWhoMayCloneIntoADirectory) {
+  EXPECT_EQ(c.mkdir("d"), 0);
+  EXPECT_EQ(c.create("f"), 0);
+  EXPECT_EQ(c.set_xattr("d", kAccessAcl, named_acl(3, 7)), 0);
+  SetAttributes owner;
+  owner.uid = 1000;
+  EXPECT_EQ(c.setattr("f", owner), 0);
+  c.caller() = {.uid = 1000, .gid = 0, .privileged = false};
+  EXPECT_EQ(c.clone("f", "d/mine"), 0) << "named";
+  c.caller() = {.uid = 1001, .gid = 0, .privileged = false};
+  owner.uid = 1001;
+  EXPECT_EQ(c.setattr("f", owner), 0);
+  EXPECT_EQ(c.clone("f", "d/theirs"), EACCES) << "the group may not write";
 }
 
 TEST_F(FsAttributes, PrivilegesGoWithAWriteOfOthers) {
