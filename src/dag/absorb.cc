@@ -23,45 +23,75 @@ std::vector<Layer> live_inline(const InteriorImage& image) {
   return live_layers(image.node(), runs);
 }
 
+/// The oldest sealed runs that go into the root together: of one epoch, no more than make one run,
+/// and nobody else's.
+std::span<const FrozenRef> oldest_of(const TreeView& view, uint64_t run_bytes) {
+  const std::vector<FrozenRef>& frozen = view.frozen;
+  size_t first = frozen.size() - 1;
+  uint64_t sum = frozen[first].run->table().bytes();
+  while (first > 0 && !frozen[first].run->shared() && !frozen[first - 1].run->shared() &&
+         frozen[first - 1].epoch == frozen.back().epoch &&
+         sum + frozen[first - 1].run->table().bytes() <= run_bytes) {
+    sum += frozen[--first].run->table().bytes();
+  }
+  return std::span(frozen).subspan(first);
+}
+
 }  // namespace
 
 Result<void> Maintainer::absorb(Epoch through) {
   while (true) {
-    Ref<TreeView> view = core_.current_view();
+    const Ref<TreeView> view = core_.current_view();
     if (view->frozen.empty() || view->frozen.back().epoch > through) return {};
     CAW_TRY(load_root(store_, core_));
-    CAW_TRY(absorb_oldest(view->frozen.back()));
+    CAW_TRY(absorb_oldest(oldest_of(*view, shape_.run_bytes)));
   }
 }
 
-Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
-  Ref<const BlockImage> block = CAW_TRY(frozen.run->encode(store_, shape_));
-  Ref<const InteriorImage> root = CAW_TRY(load_root(store_, core_));
+/// As a run of the root, which clones may refer to as well.
+Result<void> Maintainer::absorb_whole(const FrozenRef& frozen, const Ref<const BlockImage>& block) {
+  const Ref<const InteriorImage> root = CAW_TRY(load_root(store_, core_));
   Interior node = root->node();
   node.max_seq = std::max(node.max_seq, frozen.run->max_seq());
-  const ImageRef old_inline =
-      node.inline_block.empty() ? nullptr : as_run_image(node.inline_block, root->max_seq());
-  Change change;
-  const uint64_t size = block->bytes().size();
-  const bool newest = inline_is_newest(node);
-  if (size > shape_.inline_bytes ||
-      (newest && size + node.inline_block.size() > shape_.inline_bytes && frozen.run->shared())) {
-    RunRef run = run_ref(frozen.run->id(), node.next_pos++, *block);
-    if (frozen.translation.is_identity()) {
-      run.lo = std::max(run.lo, frozen.lo);
-      run.hi = std::min(run.hi, frozen.hi);
-    } else {
-      run.lo = frozen.lo;
-      run.hi = frozen.hi;
-      run.translation = frozen.translation;
-    }
-    CAW_ASSERT(run.lo < run.hi);
-    insert_run(node, std::move(run));
-    publish_absorbed(std::move(node), change, frozen);
-    return {};
+  RunRef run = run_ref(frozen.run->id(), node.next_pos++, *block);
+  if (frozen.translation.is_identity()) {
+    run.lo = std::max(run.lo, frozen.lo);
+    run.hi = std::min(run.hi, frozen.hi);
+  } else {
+    run.lo = frozen.lo;
+    run.hi = frozen.hi;
+    run.translation = frozen.translation;
   }
+  CAW_ASSERT(run.lo < run.hi);
+  insert_run(node, std::move(run));
+  publish_absorbed(std::move(node), {}, std::span(&frozen, 1));
+  return {};
+}
+
+/// `oldest` is newest first, as in the view.
+Result<void> Maintainer::absorb_oldest(std::span<const FrozenRef> oldest) {
+  const Ref<const InteriorImage> root = CAW_TRY(load_root(store_, core_));
+  Interior node = root->node();
+  Change change;
   std::vector<Layer> layers;
-  layers.emplace_back(block, block->block(), frozen.translation, frozen.lo, frozen.hi);
+  uint64_t size = 0;
+  for (const FrozenRef& frozen : oldest) {
+    const Ref<const BlockImage> block = CAW_TRY(frozen.run->encode(store_, shape_));
+    node.max_seq = std::max(node.max_seq, frozen.run->max_seq());
+    size += block->bytes().size();
+    layers.emplace_back(block, block->block(), frozen.translation, frozen.lo, frozen.hi);
+    change.counts.emplace_back(frozen.run->id(), -1);
+  }
+  const bool newest = inline_is_newest(node);
+  const bool fits = size <= shape_.inline_bytes;
+  const bool joined_fits = size + node.inline_block.size() <= shape_.inline_bytes;
+  if (oldest.size() == 1 &&
+      (!fits || (newest && !joined_fits && oldest.front().run->shared()))) {
+    return absorb_whole(oldest.front(), CAW_TRY(oldest.front().run->encode(store_, shape_)));
+  }
+  const ImageRef old_inline = fits && !node.inline_block.empty()
+                                  ? as_run_image(node.inline_block, root->max_seq())
+                                  : nullptr;
   if (old_inline) change.released.push_back(old_inline);
   if (newest && old_inline) {
     // Only what is still pending: a message that was flushed must not come alive again.
@@ -75,14 +105,16 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
     change.retained.push_back(old_inline);
   }
   std::string merged = CAW_TRY(merge_to_block(std::move(layers)));
-  node.inline_block.clear();
-  node.inline_pos = 0;
+  if (old_inline) {
+    node.inline_block.clear();
+    node.inline_pos = 0;
+  }
   if (!merged.empty()) {
     ImageRef image = as_run_image(std::move(merged), node.max_seq);
     const auto& built = static_cast<const BlockImage&>(*image);
     change.retained.push_back(image);
     const uint64_t pos = node.next_pos++;
-    if (built.bytes().size() <= shape_.inline_bytes) {
+    if (fits && built.bytes().size() <= shape_.inline_bytes) {
       node.inline_block = built.bytes();
       node.inline_pos = pos;
     } else {
@@ -91,34 +123,32 @@ Result<void> Maintainer::absorb_oldest(const FrozenRef& frozen) {
       change.nodes.emplace_back(id, image);
     }
   }
-  change.counts.emplace_back(frozen.run->id(), -1);
-  publish_absorbed(std::move(node), change, frozen);
+  publish_absorbed(std::move(node), change, oldest);
   return {};
 }
 
-/// Publishes the root that has taken in `frozen`, in the epoch that run was attached in.
-void Maintainer::publish_absorbed(Interior root, const Change& change, const FrozenRef& frozen) {
+/// Publishes the root that has taken in `absorbed`, in the epoch those runs were attached in.
+void Maintainer::publish_absorbed(Interior root, const Change& change,
+                                  std::span<const FrozenRef> absorbed) {
   auto image = make_ref<const InteriorImage>(std::move(root));
   Gate::Shared gate(store_.gate());
-  const Epoch epoch = store_.live_epoch(frozen.epoch);
-  frozen.run->publish(store_);
+  const Epoch epoch = store_.live_epoch(absorbed.front().epoch);
+  for (const FrozenRef& frozen : absorbed) frozen.run->publish(store_);
   apply_change(change, epoch);
   store_.publish(core_.id, image, epoch);
-  set_root(image, frozen.run.get());  // last: from then on nothing keeps a dead root
-  absorbed_bytes_ += frozen.run->table().bytes();
+  set_root(image, absorbed.size());  // last: from then on nothing keeps a dead root
+  for (const FrozenRef& frozen : absorbed) absorbed_bytes_ += frozen.run->table().bytes();
 }
 
-/// Shows `root` to readers, without the oldest sealed run if that is what it `absorbed`.
-void Maintainer::set_root(const Ref<const InteriorImage>& root, const FrozenRun* absorbed) {
+/// Shows `root` to readers, without the `absorbed` oldest sealed runs.
+void Maintainer::set_root(const Ref<const InteriorImage>& root, size_t absorbed) {
   std::unique_lock lock(core_.mutex);
   auto view = make_ref<TreeView>();
   view->frozen = core_.view->frozen;
-  if (absorbed != nullptr) {
-    CAW_ASSERT(!view->frozen.empty() && view->frozen.back().run.get() == absorbed);
-    view->frozen.pop_back();
-  }
+  CAW_ASSERT(absorbed <= view->frozen.size());
+  view->frozen.resize(view->frozen.size() - absorbed);
   view->root = root;
-  core_.view = view;
+  core_.show(view);
   core_.torn = false;
 }
 

@@ -38,18 +38,65 @@ class Resolver {
   bool done_ = false;
 };
 
-void add_from_table(const Memtable& table, std::string_view key, Resolver& out) {
-  auto it = table.points().find(key);
-  if (it != table.points().end()) out.add(it->second);
-  if (!out.done() && covered(table.ranges(), key)) out.add(Message::erase(0));
+/// A key on its way down, in the coordinates of the node at hand, with its hash once needed.
+class Probe {
+ public:
+  explicit Probe(std::string_view key) : key_(key) {}
+  const std::string& key() const { return key_; }
+  uint64_t hash() const {
+    if (!hash_) hash_ = KeyFilter::hash(key_);
+    return *hash_;
+  }
+  /// As seen below `translation`; nothing if that leads elsewhere.
+  std::optional<Probe> below(const Translation& translation) const {
+    auto inner = down_key(translation, key_);
+    if (!inner) return std::nullopt;
+    return Probe(*std::move(inner));
+  }
+  /// Calls visit(probe) below `translation`, if that leads there.
+  template <typename Visit>
+  Result<void> below(const Translation& translation, const Visit& visit) const {
+    if (translation.is_identity()) return visit(*this);
+    const std::optional<Probe> inner = below(translation);
+    return inner ? visit(*inner) : Result<void>{};
+  }
+
+ private:
+  explicit Probe(std::string&& key) : key_(std::move(key)) {}
+  std::string key_;
+  mutable std::optional<uint64_t> hash_;
+};
+
+/// Points of a table or block: what there is for the key.
+std::optional<Message> find_in(const Memtable& table, const Probe& probe) {
+  const auto it = table.points().find(probe.key());
+  if (it == table.points().end()) return std::nullopt;
+  return it->second;
+}
+std::optional<Message> find_in(const FrozenRun& run, const Probe& probe) {
+  if (!run.may_contain(probe.hash())) return std::nullopt;
+  return find_in(run.table(), probe);
+}
+Result<std::optional<Message>> find_in(const SortedBlock& block, const Probe& probe) {
+  SortedBlock::Iterator it(block);
+  it.seek(probe.key());
+  if (!it.valid() || it.key() != probe.key()) return std::nullopt;
+  return CAW_TRY(decode_message(it.kind(), it.body()));
+}
+/// `holder` is the image that holds `block`: a run, a leaf, or a root with an embedded run.
+Result<std::optional<Message>> find_in(const Image& holder, const SortedBlock& block,
+                                       const Probe& probe) {
+  if (holder.kind() == NodeKind::run &&
+      !static_cast<const BlockImage&>(holder).may_contain(probe.hash())) {
+    return std::nullopt;
+  }
+  return find_in(block, probe);
 }
 
-Result<void> add_from_block(const SortedBlock& block, std::string_view key, Resolver& out) {
-  SortedBlock::Iterator it(block);
-  it.seek(key);
-  if (it.valid() && it.key() == key) out.add(CAW_TRY(decode_message(it.kind(), it.body())));
-  if (!out.done() && covered(block.range_erases(), key)) out.add(Message::erase(0));
-  return {};
+void add_to(Resolver& out, std::optional<Message> message, const std::vector<RangeErase>& ranges,
+            const Probe& probe) {
+  if (message) out.add(*std::move(message));
+  if (!out.done() && covered(ranges, probe.key())) out.add(Message::erase(0));
 }
 
 const BlockImage& as_block(const ImageRef& image) { return static_cast<const BlockImage&>(*image); }
@@ -111,32 +158,39 @@ Result<void> for_each_run(NodeStore& store, const InteriorImage& image, uint64_t
   return {};
 }
 
+bool leads_to(const RunRef& run, const Probe& probe) {
+  return run.lo <= probe.key() && probe.key() < run.hi &&
+         probe.key().starts_with(run.translation.strip);
+}
+
 /// Adds what lies at and below `root` for `key`.
 Result<void> descend(NodeStore& store, const Ref<const InteriorImage>& root, std::string_view key,
                      Resolver& out) {
   ImageRef at = root;
-  std::string k(key);
+  Probe probe(key);
   while (true) {
     const InteriorImage& image = as_interior(at);
     const Interior& node = image.node();
-    const Edge& edge = node.edges[edge_index(node, k)];
+    const Edge& edge = node.edges[edge_index(node, probe.key())];
     CAW_TRY(for_each_run(
-        store, image, edge.applied_pos,
-        [&](const RunRef& run) {
-          return run.lo <= k && k < run.hi &&
-                 std::string_view(k).starts_with(run.translation.strip);
-        },
-        [&](const SortedBlock& block, const RunRef& run, const ImageRef&) -> Result<bool> {
-          if (auto inner = down_key(run.translation, k))
-            CAW_TRY(add_from_block(block, *inner, out));
+        store, image, edge.applied_pos, [&](const RunRef& run) { return leads_to(run, probe); },
+        [&](const SortedBlock& block, const RunRef& run, const ImageRef& held) -> Result<bool> {
+          CAW_TRY(probe.below(run.translation, [&](const Probe& inner) -> Result<void> {
+            add_to(out, CAW_TRY(find_in(*held, block, inner)), block.range_erases(), inner);
+            return {};
+          }));
           return !out.done();
         }));
     if (out.done() || edge.child == kNoNode) return {};
-    auto inner = down_key(edge.translation, k);
+    std::optional<Probe> inner = probe.below(edge.translation);
     if (!inner) return {};
     ImageRef child = CAW_TRY(follow_edge(store, edge, node, image));
-    k = *std::move(inner);
-    if (child->kind() == NodeKind::leaf) return add_from_block(as_block(child).block(), k, out);
+    probe = *std::move(inner);
+    if (child->kind() == NodeKind::leaf) {
+      const SortedBlock& block = as_block(child).block();
+      add_to(out, CAW_TRY(find_in(block, probe)), block.range_erases(), probe);
+      return {};
+    }
     at = std::move(child);
   }
 }
@@ -312,19 +366,20 @@ Result<ScanChunk> try_scan_chunk(NodeStore& store, TreeCore& core, std::string_v
 
 Result<std::optional<Value>> try_lookup(NodeStore& store, TreeCore& core, std::string_view key) {
   Resolver out;
+  const Probe probe(key);
   Ref<TreeView> view;
   {
     std::shared_lock lock(core.mutex);
-    add_from_table(core.mem, key, out);
+    add_to(out, find_in(core.mem, probe), core.mem.ranges(), probe);
     view = core.view;
   }
-  if (!out.done()) {
-    for (const FrozenRef& frozen : view->frozen) {
-      if (key < frozen.lo || key >= frozen.hi) continue;
-      auto inner = down_key(frozen.translation, key);
-      if (inner) add_from_table(frozen.run->table(), *inner, out);
-      if (out.done()) break;
-    }
+  for (const FrozenRef& frozen : view->frozen) {
+    if (out.done()) break;
+    if (key < frozen.lo || key >= frozen.hi) continue;
+    CAW_TRY(probe.below(frozen.translation, [&](const Probe& inner) -> Result<void> {
+      add_to(out, find_in(*frozen.run, inner), frozen.run->table().ranges(), inner);
+      return {};
+    }));
   }
   if (!out.done()) {
     if (!view->root) {
@@ -372,52 +427,41 @@ void note(const std::optional<Message>& message, bool ranged, bool sole, Found& 
   }
 }
 
-void note_table(const Memtable& table, std::string_view key, bool sole, Found& out) {
-  auto it = table.points().find(key);
-  std::optional<Message> message;
-  if (it != table.points().end()) message = it->second;
-  note(message, covered(table.ranges(), key), sole, out);
-}
-
-Result<void> note_block(const SortedBlock& block, std::string_view key, bool sole, Found& out) {
-  SortedBlock::Iterator it(block);
-  it.seek(key);
-  std::optional<Message> message;
-  if (it.valid() && it.key() == key) message = CAW_TRY(decode_message(it.kind(), it.body()));
-  note(message, covered(block.range_erases(), key), sole, out);
-  return {};
-}
 
 Result<void> find_path(NodeStore& store, const Ref<const InteriorImage>& root, std::string_view key,
                        Found& out) {
   ImageRef at = root;
-  std::string k(key);
+  Probe probe(key);
   bool sole = true;
   while (true) {
     const InteriorImage& image = as_interior(at);
     const Interior& node = image.node();
-    const Edge& edge = node.edges[edge_index(node, k)];
+    const Edge& edge = node.edges[edge_index(node, probe.key())];
     CAW_TRY(for_each_run(
-        store, image, edge.applied_pos,
-        [&](const RunRef& run) {
-          return run.lo <= k && k < run.hi &&
-                 std::string_view(k).starts_with(run.translation.strip);
-        },
-        [&](const SortedBlock& block, const RunRef& run, const ImageRef&) -> Result<bool> {
-          const bool run_sole =
-              sole && (run.run == kNoNode || CAW_TRY(store.node_count(run.run)) == 1);
-          if (auto inner = down_key(run.translation, k)) {
-            CAW_TRY(note_block(block, *inner, run_sole, out));
-          }
+        store, image, edge.applied_pos, [&](const RunRef& run) { return leads_to(run, probe); },
+        [&](const SortedBlock& block, const RunRef& run, const ImageRef& held) -> Result<bool> {
+          CAW_TRY(probe.below(run.translation, [&](const Probe& inner) -> Result<void> {
+            const std::optional<Message> message = CAW_TRY(find_in(*held, block, inner));
+            const bool ranged = covered(block.range_erases(), inner.key());
+            if (!message && !ranged) return {};
+            const bool run_sole =
+                sole && (run.run == kNoNode || CAW_TRY(store.node_count(run.run)) == 1);
+            note(message, ranged, run_sole, out);
+            return {};
+          }));
           return !out.found && !out.erased;
         }));
     if (out.found || out.erased || edge.child == kNoNode) return {};
-    auto inner = down_key(edge.translation, k);
+    std::optional<Probe> inner = probe.below(edge.translation);
     if (!inner) return {};
     ImageRef child = CAW_TRY(follow_edge(store, edge, node, image));
     sole = sole && CAW_TRY(store.node_count(edge.child)) == 1;
-    k = *std::move(inner);
-    if (child->kind() == NodeKind::leaf) return note_block(as_block(child).block(), k, sole, out);
+    probe = *std::move(inner);
+    if (child->kind() == NodeKind::leaf) {
+      const SortedBlock& block = as_block(child).block();
+      note(CAW_TRY(find_in(block, probe)), covered(block.range_erases(), probe.key()), sole, out);
+      return {};
+    }
     at = std::move(child);
   }
 }
@@ -425,17 +469,21 @@ Result<void> find_path(NodeStore& store, const Ref<const InteriorImage>& root, s
 Result<bool> try_record_is_private(NodeStore& store, TreeCore& core, std::string_view key) {
   CAW_TRY(load_root(store, core));
   Found found;
+  const Probe probe(key);
   Ref<TreeView> view;
   {
     std::shared_lock lock(core.mutex);
-    note_table(core.mem, key, /*sole=*/true, found);
+    note(find_in(core.mem, probe), covered(core.mem.ranges(), key), /*sole=*/true, found);
     view = core.view;
   }
   for (const FrozenRef& frozen : view->frozen) {
     if (found.found || found.erased) break;
     if (key < frozen.lo || key >= frozen.hi) continue;
-    auto inner = down_key(frozen.translation, key);
-    if (inner) note_table(frozen.run->table(), *inner, !frozen.run->shared(), found);
+    CAW_TRY(probe.below(frozen.translation, [&](const Probe& inner) -> Result<void> {
+      note(find_in(*frozen.run, inner), covered(frozen.run->table().ranges(), inner.key()),
+           !frozen.run->shared(), found);
+      return {};
+    }));
   }
   if (!found.found && !found.erased) CAW_TRY(find_path(store, view->root, key, found));
   if (!found.found || !found.sole) return false;

@@ -1,6 +1,7 @@
 #include "dag/maintainer.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "dag/lookup.h"
 
@@ -179,7 +180,7 @@ Result<bool> Maintainer::publish(std::vector<PathNode>& path, Interior node, Cha
     if (!now->frozen.empty() && now->frozen.back().epoch < epoch) return false;
   }
   apply_change(change, epoch);
-  if (path.size() == 1) set_root(image, nullptr);
+  if (path.size() == 1) set_root(image, /*absorbed=*/0);
   store_.publish(path.back().id, image, epoch);
   if (change.folder != nullptr) {
     change.folder->commit(epoch);
@@ -194,20 +195,34 @@ Result<bool> Maintainer::merge_runs(std::vector<PathNode>& path) {
   const Interior& node = path.back().image->node();
   const auto& runs = node.runs;
   if (runs.size() < 2) return false;
-  uint64_t sum = runs[0].bytes;
-  size_t count = 1;
-  while (count < runs.size() && runs[count].bytes <= 2 * sum &&
-         sum + runs[count].bytes <= shape_.run_bytes) {
-    sum += runs[count++].bytes;
-  }
+  const size_t count = tier_from(runs, 0);
   if (count >= kTier) return merge_newest(path, 0, count);
   if (runs.size() <= shape_.max_runs) return false;
+  // Far too many, as after a burst of small ones: as many at once as make one run.
+  size_t first = 0;
+  size_t most = 0;
+  for (size_t i = 0; i < runs.size() && runs.size() > shape_.max_runs + kTier; ++i) {
+    const size_t here = tier_from(runs, i);
+    if (here > most) std::tie(first, most) = std::pair(i, here);
+  }
+  if (most >= kTier) return merge_newest(path, first, most);
   size_t best = 0;
   for (size_t i = 0; i + 1 < runs.size(); ++i) {
     const uint64_t here = uint64_t{runs[i].bytes} + runs[i + 1].bytes;
     if (here < uint64_t{runs[best].bytes} + runs[best + 1].bytes) best = i;
   }
   return merge_newest(path, best, 2);
+}
+
+/// How many runs from `first` on are of like size and together make at most one.
+size_t Maintainer::tier_from(const std::vector<RunRef>& runs, size_t first) const {
+  uint64_t sum = runs[first].bytes;
+  size_t count = 1;
+  while (first + count < runs.size() && runs[first + count].bytes <= 2 * sum &&
+         sum + runs[first + count].bytes <= shape_.run_bytes) {
+    sum += runs[first + count++].bytes;
+  }
+  return count;
 }
 
 /// Merges `count` runs from index `first` into one; the embedded run, if it stands among them,
@@ -217,24 +232,21 @@ Result<bool> Maintainer::merge_newest(std::vector<PathNode>& path, size_t first,
   uint64_t held = image->node().inline_block.size();
   for (size_t i = first; i < first + count; ++i) held += image->node().runs[i].bytes;
   if (held > kMaxNodePayload / 2) return false;
-  std::vector<LoadedRun> all = CAW_TRY(load_runs(store_, image));
   Interior node = image->node();
   const uint64_t newest = node.runs[first].pos;
   const uint64_t oldest = node.runs[first + count - 1].pos;
-  std::vector<LoadedRun> chosen;
+  std::vector<LoadedRun> chosen = CAW_TRY(load_runs(store_, image, oldest, newest));
   Change change;
   RunRef out;
   out.pos = newest;
   out.lo = std::string(kKeyEnd);
   bool takes_inline = false;
-  for (LoadedRun& run : all) {
-    if (run.ref.pos > newest || run.ref.pos < oldest) continue;
+  for (const LoadedRun& run : chosen) {
     out.lo = std::min(out.lo, run.ref.lo);
     out.hi = std::max(out.hi, run.ref.hi);
     out.max_seq = std::max(out.max_seq, run.ref.max_seq);
     takes_inline = takes_inline || run.ref.run == kNoNode;
     if (run.ref.run != kNoNode) change.counts.emplace_back(run.ref.run, -1);
-    chosen.push_back(std::move(run));
   }
   ValueFolder folder(store_, shape_);
   std::vector<RangeErase> ranges;

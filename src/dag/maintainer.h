@@ -8,6 +8,7 @@
 // Threads: the caller holds core.maintenance.
 #pragma once
 
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,9 +71,10 @@ class Maintainer {
   };
 
   // absorb.cc
-  Result<void> absorb_oldest(const FrozenRef& frozen);
-  void publish_absorbed(Interior root, const Change& change, const FrozenRef& frozen);
-  void set_root(const Ref<const InteriorImage>& root, const FrozenRun* absorbed);
+  Result<void> absorb_whole(const FrozenRef& frozen, const Ref<const BlockImage>& block);
+  Result<void> absorb_oldest(std::span<const FrozenRef> oldest);
+  void publish_absorbed(Interior root, const Change& change, std::span<const FrozenRef> absorbed);
+  void set_root(const Ref<const InteriorImage>& root, size_t absorbed);
 
   // maintainer.cc
   Result<void> settle_node(std::vector<PathNode>& path);
@@ -84,6 +86,7 @@ class Maintainer {
   Result<bool> path_is_private(const std::vector<PathNode>& path);
   Result<std::vector<size_t>> eligible_edges(const Interior& node, const NodeLoad& load);
   Result<bool> merge_runs(std::vector<PathNode>& path);
+  size_t tier_from(const std::vector<RunRef>& runs, size_t first) const;
   Result<bool> merge_newest(std::vector<PathNode>& path, size_t first, size_t count);
   Result<bool> compact_runs(std::vector<PathNode>& path);
 

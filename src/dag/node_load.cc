@@ -6,11 +6,12 @@
 
 namespace caw {
 
-Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const InteriorImage>& image) {
+Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const InteriorImage>& image,
+                                         uint64_t oldest, uint64_t newest) {
   const Interior& node = image->node();
   std::vector<LoadedRun> out;
-  out.reserve(node.runs.size() + 1);
-  bool inline_left = !node.inline_block.empty();
+  const auto wanted = [&](uint64_t pos) { return oldest <= pos && pos <= newest; };
+  bool inline_left = !node.inline_block.empty() && wanted(node.inline_pos);
   auto add_inline = [&] {
     RunRef ref;
     ref.hi = std::string(kKeyEnd);
@@ -23,10 +24,11 @@ Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const Inter
   uint64_t bytes = 0;
   std::vector<NodeId> absent;
   for (const RunRef& run : node.runs) {
-    if (!store.get_cached(run.run)) absent.push_back(run.run);
+    if (wanted(run.pos) && !store.get_cached(run.run)) absent.push_back(run.run);
   }
   if (absent.size() > 1) store.prefetch(absent);
   for (const RunRef& run : node.runs) {
+    if (!wanted(run.pos)) continue;
     if (inline_left && node.inline_pos > run.pos) add_inline();
     ImageRef held = CAW_TRY(store.get(run.run));
     if (held->kind() != NodeKind::run) return fail(Code::interior_malformed, raw(run.run), "run");

@@ -21,9 +21,10 @@ struct LoadedRun {
 /// Bytes of runs that are taken into memory together; a hundred times what writers leave pending.
 inline constexpr uint64_t kMaxPendingBytes = 128U << 20;
 
-/// All runs of `image`, newest first.  Reads them.  Fails: interior_malformed where they are more
-/// than kMaxPendingBytes.
-Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const InteriorImage>& image);
+/// The runs of `image` with a position from `oldest` to `newest`, newest first; by default all.
+/// Reads them.  Fails: interior_malformed where they are more than kMaxPendingBytes.
+Result<std::vector<LoadedRun>> load_runs(NodeStore& store, const Ref<const InteriorImage>& image,
+                                         uint64_t oldest = 0, uint64_t newest = UINT64_MAX);
 
 /// Upper bound of edge `index`.
 std::string_view edge_end(const Interior& node, size_t index);

@@ -35,6 +35,15 @@ Result<Ref<const BlockImage>> FrozenRun::encode(NodeStore& store, const TreeShap
   return image_;
 }
 
+bool FrozenRun::may_contain(uint64_t key_hash) const {
+  const auto build = [this] {
+    KeyFilter filter(table_.points().size());
+    for (const auto& [key, message] : table_.points()) filter.add(KeyFilter::hash(key));
+    return filter;
+  };
+  return filter_.get(build).may_contain(key_hash);
+}
+
 void FrozenRun::publish(NodeStore& store) {
   std::lock_guard lock(mutex_);
   if (published_) return;
@@ -73,7 +82,7 @@ Result<Ref<const InteriorImage>> load_root(NodeStore& store, TreeCore& core) {
     auto view = make_ref<TreeView>();
     view->frozen = core.view->frozen;
     view->root = Ref<const InteriorImage>(static_cast<const InteriorImage*>(image.get()));
-    core.view = view;
+    core.show(view);
     return view->root;
   }
 }
@@ -88,7 +97,7 @@ Ref<FrozenRun> seal_memtable(TreeCore& core, NodeStore& store, Epoch epoch) {
   view->frozen.reserve(core.view->frozen.size() + 1);
   view->frozen.push_back({run, "", std::string(kKeyEnd), {}, epoch});
   view->frozen.insert(view->frozen.end(), core.view->frozen.begin(), core.view->frozen.end());
-  core.view = view;
+  core.show(view);
   return run;
 }
 

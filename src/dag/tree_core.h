@@ -16,6 +16,7 @@
 #include "dag/memtable.h"
 #include "dag/merge.h"
 #include "format/interior.h"
+#include "format/key_filter.h"
 #include "format/superblock.h"
 #include "store/node_store.h"
 
@@ -34,6 +35,8 @@ class FrozenRun : public RefCounted {
   const Memtable& table() const { return table_; }
   Seq max_seq() const { return max_seq_; }
   Epoch epoch() const { return epoch_; }
+  /// False: there is no message for this key (range erases are not meant).
+  bool may_contain(uint64_t key_hash) const;
   bool shared() const { return sharers_.load(std::memory_order_relaxed) > 1; }
 
   /// Encodes (once), writing large values as blobs.  Off the gate.
@@ -48,6 +51,7 @@ class FrozenRun : public RefCounted {
   Memtable table_;
   Seq max_seq_;
   Epoch epoch_;
+  LazyKeyFilter filter_;
   std::atomic<uint32_t> sharers_{1};
   std::mutex encode_mutex_;  ///< held through I/O; never under the gate
   std::mutex mutex_;         ///< guards what follows, for moments
@@ -86,7 +90,15 @@ class TreeCore : public RefCounted {
   std::atomic<uint32_t> wanted{0};  ///< operations that wait for `maintenance`
   std::atomic<bool> torn{false};    ///< damage: readers found that another tree changes the root
   std::atomic<bool> active{false};  ///< on the volume's list of trees with work
+  /// Sealed runs and runs of the root: what a clone made now would hand on.
+  std::atomic<uint32_t> backlog{0};
 
+  /// Requires: `mutex` held exclusively.
+  void show(Ref<TreeView> next) {
+    const size_t runs = next->root ? next->root->node().runs.size() : 0;
+    backlog.store(static_cast<uint32_t>(next->frozen.size() + runs), std::memory_order_relaxed);
+    view = std::move(next);
+  }
   Ref<TreeView> current_view() const {
     std::shared_lock lock(mutex);
     return view;

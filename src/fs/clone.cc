@@ -21,8 +21,8 @@ constexpr uint32_t kWriteAndSearch = 3;
 std::vector<uint64_t> FileSystemImpl::writers_below(Inode& source) {
   std::vector<uint64_t> out;
   Gate::Shared shared(topology_.gate());
-  open_files_.for_each([&](const Inode& open, bool for_write) {
-    if (for_write && topology_.is_within(open, source)) {
+  open_files_.for_each([&](const Inode& open, bool mappable) {
+    if (mappable && topology_.is_within(open, source)) {
       out.push_back(reinterpret_cast<uint64_t>(&open));
     }
     return true;

@@ -69,6 +69,7 @@ Result<size_t> FileSystemImpl::copy_bytes(Inode& from, uint64_t from_offset, Ino
 /// Returns how many bytes were shared; 0 if the first chunk cannot be.
 Result<uint64_t> FileSystemImpl::share_chunks(Inode& from, uint64_t from_offset, Inode& to,
                                               uint64_t to_offset, uint64_t length) {
+  CAW_TRY(begin_change());
   InodeLocks::Held held(locks_, {&from, &to});
   const InodeFields source = from.load_fields();
   const InodeFields before = to.load_fields();

@@ -74,7 +74,7 @@ void FileSystemImpl::cancel(const std::vector<Extent>& extents) {
 
 Result<size_t> FileSystemImpl::write(Inode& inode, uint64_t offset, std::string_view data,
                                      bool drops_privileges) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   if (!inode.is_regular()) return fail(Code::invalid_argument, inode.number, "write");
   if (data.empty()) return size_t{0};
   if (offset > kMaxFileBytes || data.size() > kMaxFileBytes - offset) {

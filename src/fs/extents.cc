@@ -64,7 +64,7 @@ Result<void> FileSystemImpl::zero_range(Batch& batch, const Spot& data, uint64_t
 
 Result<void> FileSystemImpl::fallocate(Inode& inode, uint32_t mode, uint64_t offset,
                                        uint64_t length) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   if (!inode.is_regular()) return fail(Code::invalid_argument, inode.number, "fallocate");
   const bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
   const bool zero = (mode & FALLOC_FL_ZERO_RANGE) != 0;

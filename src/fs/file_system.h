@@ -42,8 +42,8 @@ struct Entry {
 struct Caller {
   uint32_t uid = 0, gid = 0;
   uint32_t pid = 0;
-  uint32_t umask = 0;             ///< for what is made where no default ACL says more
   bool privileged = true;         ///< root or CAP_FOWNER
+  uint32_t umask = 0;             ///< for what is made where no default ACL says more
 };
 
 struct SetAttributes {
@@ -78,6 +78,10 @@ struct XattrFlags {
   bool replace = false;  ///< fails with xattr_absent if it is not
   bool drop_set_gid = false;  ///< an ACL of one who is not of the file's group
 };
+
+/// What a file is opened for.  Only a file opened to be read and written can have pages dirtied
+/// through a shared mapping; what write(2) brings never waits in the kernel.
+enum class OpenFor : uint8_t { reading, writing, mapping };
 
 struct FsOptions {
   Clock* clock = &Clock::system();
@@ -126,11 +130,11 @@ class FileSystem {
   virtual Result<Attributes> getattr(Inode& inode) = 0;
   virtual Result<Attributes> setattr(Inode& inode, const SetAttributes& set,
                                      const Caller& caller) = 0;
-  /// Keeps the file alive, if unlinked, until release().  `for_write` enters it into the writers.
+  /// Keeps the file alive, if unlinked, until release_file() with the same `what`.
   /// `drop_privileges`, here and below: see SetAttributes; for those who may not keep them.
-  virtual Result<void> open_file(Inode& inode, bool for_write, bool truncate,
+  virtual Result<void> open_file(Inode& inode, OpenFor what, bool truncate,
                                  bool drop_privileges = false) = 0;
-  virtual void release_file(Inode& inode, bool for_write) = 0;
+  virtual void release_file(Inode& inode, OpenFor what) = 0;
   virtual Result<size_t> read(Inode& inode, uint64_t offset, std::span<char> out) = 0;
   virtual Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data,
                                bool drop_privileges = false) = 0;
@@ -159,8 +163,8 @@ class FileSystem {
 
   // ---- clone and removal (contract: docs/clone.md)
 
-  /// Inodes at or below `source` that are open for writing: their pages dirtied through mmap must
-  /// be written back before clone().
+  /// Inodes at or below `source` that are open for mapping: their dirty pages must be written back
+  /// before clone().
   virtual std::vector<uint64_t> writers_below(Inode& source) = 0;   ///< node ids (Inode pointers)
   /// Clones `source` to `name` in `parent`.  Checks contract 10 for `caller`.
   virtual Result<Entry> clone(Inode& source, Inode& parent, std::string_view name,

@@ -87,9 +87,8 @@ class FileSystemImpl final : public FileSystem {
       const std::function<bool(const DirectoryEntry&, const Entry&)>& emit) override;
   Result<Attributes> getattr(Inode& inode) override;
   Result<Attributes> setattr(Inode& inode, const SetAttributes& set, const Caller& caller) override;
-  Result<void> open_file(Inode& inode, bool for_write, bool truncate,
-                         bool drop_privileges) override;
-  void release_file(Inode& inode, bool for_write) override;
+  Result<void> open_file(Inode& inode, OpenFor what, bool truncate, bool drop_privileges) override;
+  void release_file(Inode& inode, OpenFor what) override;
   Result<size_t> read(Inode& inode, uint64_t offset, std::span<char> out) override;
   Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data,
                        bool drop_privileges) override;
@@ -117,6 +116,8 @@ class FileSystemImpl final : public FileSystem {
   // ---- inodes (inodes.cc)
   void save_numbers();
   Result<void> check_writable() const;
+  /// As check_writable(), and waits for room.  Before any lock is taken.
+  Result<void> begin_change();
   static Result<void> check_new_name(std::string_view name);
   Timestamp now() { return options_.clock->now(); }
   /// A stamp no change ever had.

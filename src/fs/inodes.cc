@@ -95,6 +95,12 @@ Result<void> FileSystemImpl::check_writable() const {
   return {};
 }
 
+Result<void> FileSystemImpl::begin_change() {
+  CAW_TRY(check_writable());
+  forest_.pace();
+  return {};
+}
+
 Result<void> FileSystemImpl::check_new_name(std::string_view name) {
   if (name.size() > kMaxNameBytes) return fail(Code::name_too_long, name.size(), "name");
   if (name == "." || name == "..") return fail(Code::exists, 0, "name");
@@ -254,7 +260,7 @@ Result<Attributes> FileSystemImpl::getattr(Inode& inode) { return attributes_of(
 Result<Attributes> FileSystemImpl::setattr(Inode& inode, const SetAttributes& set,
                                            const Caller& caller) {
   static_cast<void>(caller);  // the kernel has checked (default_permissions)
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   if (set.size && !inode.is_regular()) {
     return fail(inode.is_directory() ? Code::is_a_directory : Code::invalid_argument, 0, "setattr");
   }
@@ -267,7 +273,7 @@ Result<Attributes> FileSystemImpl::setattr(Inode& inode, const SetAttributes& se
   fields.gid = set.gid.value_or(fields.gid);
   const bool drops =
       !inode.is_directory() && (set.drop_privileges || set.uid.has_value() || set.gid.has_value());
-  if (drops) drop_privileges(fields);
+  if (drops && !set.mode) drop_privileges(fields);
   fields.ctime = now();
   fields.attribute_seq = next_stamp();
   if (set.size) {

@@ -43,7 +43,7 @@ Result<Entry> FileSystemImpl::symlink(Inode& parent, std::string_view name, std:
 
 Result<Entry> FileSystemImpl::make_entry(Inode& parent, const NewEntry& what,
                                          const Caller& caller) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   CAW_TRY(check_new_name(what.name));
   if (!parent.is_directory()) return fail(Code::not_a_directory, parent.number, "create");
   InodeLocks::Held held(locks_, {&parent});
@@ -97,7 +97,7 @@ void FileSystemImpl::inherit_owner(const InodeFields& parent, const Caller& call
 
 /// An orphan from the start.
 Result<Entry> FileSystemImpl::create_unnamed(Inode& parent, uint32_t mode, const Caller& caller) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   if (!parent.is_directory()) return fail(Code::not_a_directory, parent.number, "create_unnamed");
   const uint64_t entry = entries_.next();
   InodeRecord record;
@@ -166,7 +166,7 @@ Result<void> FileSystemImpl::rmdir(Inode& parent, std::string_view name) {
 }
 
 Result<void> FileSystemImpl::remove_entry(Inode& parent, std::string_view name, bool directory) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   while (true) {
     const Hold child = CAW_TRY(find_child(parent, name));
     if (child->is_directory() != directory) {
@@ -204,9 +204,9 @@ Result<void> FileSystemImpl::remove_entry(Inode& parent, std::string_view name, 
   }
 }
 
-Result<void> FileSystemImpl::open_file(Inode& inode, bool for_write, bool truncate,
+Result<void> FileSystemImpl::open_file(Inode& inode, OpenFor what, bool truncate,
                                        bool drop_privileges) {
-  if (for_write || truncate) CAW_TRY(check_writable());
+  if (what != OpenFor::reading || truncate) CAW_TRY(check_writable());
   if (truncate && inode.is_regular()) {
     SetAttributes set;
     set.size = 0;
@@ -217,12 +217,12 @@ Result<void> FileSystemImpl::open_file(Inode& inode, bool for_write, bool trunca
   Gate::Shared shared(topology_.gate());
   CAW_TRY(topology_.data(inode));  // fails if it was removed
   table_.ref(inode);
-  open_files_.add(inode, for_write);
+  open_files_.add(inode, what == OpenFor::mapping);
   return {};
 }
 
-void FileSystemImpl::release_file(Inode& inode, bool for_write) {
-  if (open_files_.drop(inode, for_write)) reap_orphan(inode);
+void FileSystemImpl::release_file(Inode& inode, OpenFor what) {
+  if (open_files_.drop(inode, what == OpenFor::mapping)) reap_orphan(inode);
   table_.unref(inode);
 }
 

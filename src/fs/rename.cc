@@ -27,7 +27,7 @@ struct FileSystemImpl::Rename {
 
 Result<void> FileSystemImpl::rename(Inode& from_parent, std::string_view from, Inode& to_parent,
                                     std::string_view to, RenameFlags flags) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   const bool contradicts = flags.exchange && (flags.no_replace || flags.whiteout);
   if (contradicts) return fail(Code::invalid_argument, 0, "rename");
   if (to.size() > kMaxNameBytes) return fail(Code::name_too_long, to.size(), "rename");

@@ -123,7 +123,7 @@ Result<void> FileSystemImpl::remove_xattr(Inode& inode, std::string_view name) {
 }
 
 Result<void> FileSystemImpl::change_xattr(Inode& inode, const XattrChange& change) {
-  CAW_TRY(check_writable());
+  CAW_TRY(begin_change());
   CAW_TRY(check_xattr_name(change.name));
   InodeLocks::Held held(locks_, {&inode});
   InodeFields fields;

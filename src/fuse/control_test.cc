@@ -70,8 +70,8 @@ class FakeFileSystem final : public FileSystem {
   }
   Result<Attributes> getattr(Inode&) override { return no(); }
   Result<Attributes> setattr(Inode&, const SetAttributes&, const Caller&) override { return no(); }
-  Result<void> open_file(Inode&, bool, bool) override { return no(); }
-  void release_file(Inode&, bool) override {}
+  Result<void> open_file(Inode&, OpenFor, bool) override { return no(); }
+  void release_file(Inode&, OpenFor) override {}
   Result<size_t> read(Inode&, uint64_t, std::span<char>) override { return no(); }
   Result<size_t> write(Inode&, uint64_t, std::string_view) override { return no(); }
   Result<uint64_t> seek_data(Inode&, uint64_t, bool) override { return no(); }

@@ -286,12 +286,10 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* attributes, int to
 
 // ---- files
 
-bool opened_for_write(const fuse_file_info& file) { return (file.flags & O_ACCMODE) != O_RDONLY; }
-
-/// What the kernel is told of every open file; `fh` remembers whether it is one of the writers.
+/// What the kernel is told of every open file; `fh` remembers what it was opened for.
 void set_open_reply(fuse_file_info& file) {
   file.keep_cache = 1;
-  file.fh = opened_for_write(file) ? 1 : 0;
+  file.fh = static_cast<uint64_t>(purpose_of(file.flags));
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
@@ -307,15 +305,15 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
     fuse_reply_err(req, appeared ? ESTALE : entry.error().as_errno());
     return;
   }
-  const bool for_write = opened_for_write(*file);
-  if (const Result<void> opened = server.fs.open_file(*entry->inode, for_write, false); !opened) {
+  const OpenFor what = purpose_of(file->flags);
+  if (const Result<void> opened = server.fs.open_file(*entry->inode, what, false); !opened) {
     server.fs.forget(*entry->inode, 1);
     return reply_error(req, opened.error());
   }
   set_open_reply(*file);
   const fuse_entry_param param = to_entry(server.fs, *entry);
   if (fuse_reply_create(req, &param, file) != 0) {
-    server.fs.release_file(*entry->inode, for_write);
+    server.fs.release_file(*entry->inode, what);
     server.fs.forget(*entry->inode, 1);
   }
 }
@@ -323,17 +321,17 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
 void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* file) noexcept {
   Server& server = begin(req);
   Inode& inode = server.inode(node);
-  const bool for_write = opened_for_write(*file);
-  const Result<void> opened = server.fs.open_file(
-      inode, for_write, (file->flags & O_TRUNC) != 0, request_extras().drop_privileges);
+  const OpenFor what = purpose_of(file->flags);
+  const Result<void> opened = server.fs.open_file(inode, what, (file->flags & O_TRUNC) != 0,
+                                                  request_extras().drop_privileges);
   if (!opened) return reply_error(req, opened.error());
   set_open_reply(*file);
-  if (fuse_reply_open(req, file) != 0) server.fs.release_file(inode, for_write);
+  if (fuse_reply_open(req, file) != 0) server.fs.release_file(inode, what);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t node, fuse_file_info* file) noexcept {
   Server& server = begin(req);
-  server.fs.release_file(server.inode(node), file->fh != 0);
+  server.fs.release_file(server.inode(node), static_cast<OpenFor>(file->fh));
   fuse_reply_err(req, 0);
 }
 

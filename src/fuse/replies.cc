@@ -1,5 +1,7 @@
 #include "fuse/replies.h"
 
+#include <fcntl.h>
+
 #include "fuse/control.h"
 
 namespace caw {
@@ -30,6 +32,17 @@ struct stat to_stat(const Attributes& attributes) {
   out.st_mtim = to_timespec(attributes.mtime);
   out.st_ctim = to_timespec(attributes.ctime);
   return out;
+}
+
+OpenFor purpose_of(int flags) {
+  switch (flags & O_ACCMODE) {
+    case O_RDONLY:
+      return OpenFor::reading;
+    case O_WRONLY:
+      return OpenFor::writing;
+    default:
+      return OpenFor::mapping;
+  }
 }
 
 fuse_entry_param to_entry(FileSystem& fs, const Entry& entry) {

@@ -14,6 +14,8 @@ inline constexpr double kForever = 365.0 * 86400;
 inline constexpr uint32_t kIoBytes = 4096;  ///< st_blksize
 
 struct stat to_stat(const Attributes& attributes);
+/// Of open flags.
+OpenFor purpose_of(int flags);
 fuse_entry_param to_entry(FileSystem& fs, const Entry& entry);
 
 }  // namespace caw

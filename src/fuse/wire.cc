@@ -1,6 +1,5 @@
 #include "fuse/wire.h"
 
-#include <fcntl.h>
 #include <linux/fuse.h>
 #include <linux/stat.h>
 #include <sys/sysmacros.h>
@@ -220,16 +219,16 @@ ssize_t answer_tmpfile(int fd, Server& server) {
   const Result<Entry> entry =
       server.fs.create_unnamed(server.inode(header.nodeid), asked.mode, caller);
   if (!entry) return send(fd, entry.error().as_errno(), {});
-  const bool for_write = (asked.flags & O_ACCMODE) != O_RDONLY;
-  const Result<void> opened = server.fs.open_file(*entry->inode, for_write, false);
+  const OpenFor what = purpose_of(static_cast<int>(asked.flags));
+  const Result<void> opened = server.fs.open_file(*entry->inode, what, false);
   fuse_open_out open{};
-  open.fh = for_write ? 1 : 0;
+  open.fh = static_cast<uint64_t>(what);
   open.open_flags = FOPEN_KEEP_CACHE;
   std::string body(bytes_of(to_entry_out(server.fs, *entry)));
   body += bytes_of(open);
   const ssize_t sent =
       opened ? send(fd, 0, body) : send(fd, opened.error().as_errno(), {});
-  if (opened && sent < 0) server.fs.release_file(*entry->inode, for_write);
+  if (opened && sent < 0) server.fs.release_file(*entry->inode, what);
   if (!opened || sent < 0) server.fs.forget(*entry->inode, 1);
   return sent;
 }

@@ -45,6 +45,22 @@ void visit_block(const SortedBlock& block, const RefVisitor& visitor) {
 
 }  // namespace
 
+uint64_t BlockImage::memory_bytes_of(NodeKind kind, std::string_view bytes) {
+  const uint64_t filter =
+      kind == NodeKind::run ? KeyFilter::memory_bytes(SortedBlock::trust(bytes).count()) : 0;
+  return bytes.size() + filter + 160;
+}
+
+bool BlockImage::may_contain(uint64_t key_hash) const {
+  const auto build = [this] {
+    KeyFilter filter(block_.count());
+    SortedBlock::Iterator it(block_);
+    for (it.seek_to_first(); it.valid(); it.next()) filter.add(KeyFilter::hash(it.key()));
+    return filter;
+  };
+  return filter_.get(build).may_contain(key_hash);
+}
+
 std::string BlockImage::tight(std::string bytes) {
   if (bytes.capacity() > bytes.size() + bytes.size() / 8) bytes.shrink_to_fit();
   return bytes;

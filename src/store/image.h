@@ -14,6 +14,7 @@
 
 #include "base/ref.h"
 #include "format/interior.h"
+#include "format/key_filter.h"
 #include "format/node.h"
 #include "format/sorted_block.h"
 
@@ -47,18 +48,22 @@ class BlockImage final : public Image {
  public:
   /// `bytes` were validated or just built.
   BlockImage(NodeKind kind, std::string bytes, bool owns_refs, Seq max_seq)
-      : Image(kind, bytes.size() + 160, max_seq, owns_refs),
+      : Image(kind, memory_bytes_of(kind, bytes), max_seq, owns_refs),
         bytes_(tight(std::move(bytes))),
         block_(SortedBlock::trust(bytes_)) {}
   const SortedBlock& block() const { return block_; }
   const std::string& bytes() const { return bytes_; }
+  /// False: there is no message for this key (range erases are not meant).  For runs.
+  bool may_contain(uint64_t key_hash) const;
 
  private:
+  static uint64_t memory_bytes_of(NodeKind kind, std::string_view bytes);
   /// Without the slack a growing string leaves behind, so that memory_bytes() is honest.
   static std::string tight(std::string bytes);
 
   std::string bytes_;
   SortedBlock block_;
+  LazyKeyFilter filter_;
 };
 
 class InteriorImage final : public Image {

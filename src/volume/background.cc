@@ -16,15 +16,11 @@ constexpr int kTreesSettledAtOpen = 64;
 constexpr auto kCheckpointInterval = std::chrono::milliseconds(30'000);
 constexpr uint64_t kWriteBehindBytes = 1U << 20;   // of records, in memory
 constexpr uint64_t kMostPendingBytes = 16U << 20;
+constexpr uint32_t kMostHandedOn = 64;  // runs, sealed or the root's, of a tree that is cloned
 
 /// A 256th of the volume, 256 KiB to 16 MiB: the host must really hold it.
 uint64_t log_blocks(uint64_t volume_blocks) {
   return std::clamp<uint64_t>(volume_blocks / 256, 64, kMaxLogSegmentBlocks);
-}
-
-int64_t now_ms() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
 }
 
 }  // namespace
@@ -117,7 +113,18 @@ void Volume::enqueue(const TreeRef& tree) {
 void Volume::enqueue_quietly(const TreeRef& tree) {
   if (static_cast<Handle&>(*tree).queued.exchange(true)) return;
   std::lock_guard lock(work_mutex_);
-  queue_.push_back(tree);
+  quiet_queue_.push_back(tree);
+}
+
+/// Requires: work_mutex_.  Null: nothing to do.  Trees that are written to go first, but not only.
+TreeRef Volume::next_tree() {
+  constexpr unsigned kQuietTurn = 4;
+  const bool quiet = queue_.empty() || (++turns_ % kQuietTurn == 0 && !quiet_queue_.empty());
+  std::deque<TreeRef>& from = quiet ? quiet_queue_ : queue_;
+  if (from.empty()) return {};
+  TreeRef tree = std::move(from.front());
+  from.pop_front();
+  return tree;
 }
 
 /// Absorbs what is sealed and brings the tree into shape.  True if there was something to absorb.
@@ -132,7 +139,10 @@ Result<bool> Volume::maintain_tree(const TreeRef& tree) {
   std::lock_guard lock(core.maintenance);
   Maintainer maintainer(*store_, shape_, core, generation_);
   Result<void> result = maintainer.absorb(~Epoch{0});
-  if (result && !handle.dying) result = maintainer.settle();
+  // A clone that was not written to since looks after its bounds only: its source settles the runs
+  // that both have, once for all.
+  const bool settles = !handle.fat || core.backlog > kMostHandedOn;
+  if (result && !handle.dying && settles) result = maintainer.settle();
   if (result && !handle.dying && !maintainer.interrupted() && handle.fat.exchange(false)) {
     result = maintainer.slim(slim_cache_);
   }
@@ -178,10 +188,7 @@ Result<uint64_t> Volume::maintain() {
     TreeRef tree;
     {
       std::lock_guard lock(work_mutex_);
-      if (!queue_.empty()) {
-        tree = queue_.front();
-        queue_.pop_front();
-      }
+      tree = next_tree();
     }
     if (tree) {
       CAW_TRY(maintain_tree(tree));
@@ -192,7 +199,7 @@ Result<uint64_t> Volume::maintain() {
     if (freed > 0) changed_ = true;
     done += freed;
     std::lock_guard lock(work_mutex_);
-    if (freed == 0 && queue_.empty()) return done;
+    if (freed == 0 && queue_.empty() && quiet_queue_.empty()) return done;
   }
 }
 
@@ -235,7 +242,7 @@ Result<void> Volume::write_checkpoint(bool clean) {
   }
   CAW_TRY(store_->write_checkpoint(seq, clean, *position));
   log_->trim(*position, seq);
-  last_checkpoint_ms_ = now_ms();
+  last_checkpoint_ms_ = steady_ms();
   forget_idle_trees();
   return {};
 }
@@ -268,14 +275,11 @@ void Volume::maintainer_loop() {
     TreeRef tree;
     {
       std::unique_lock lock(work_mutex_);
-      if (queue_.empty() && !store_->has_dead()) {
+      if (queue_.empty() && quiet_queue_.empty() && !store_->has_dead()) {
         work_ready_.wait_for(lock, kIdleWait, [&] { return stopping_ || !queue_.empty(); });
       }
       if (stopping_) return;
-      if (!queue_.empty()) {
-        tree = queue_.front();
-        queue_.pop_front();
-      }
+      tree = next_tree();
     }
     if (tree) {
       auto result = maintain_tree(tree);
@@ -348,7 +352,7 @@ void Volume::note_error(const Error& error) {
 bool Volume::checkpoint_is_due() const {
   if (!changed_) return false;
   const bool space_waits = store_->has_dead() || store_->space().reclaiming_blocks > 0;
-  return space_waits || now_ms() - last_checkpoint_ms_ >= kCheckpointInterval.count();
+  return space_waits || steady_ms() - last_checkpoint_ms_ >= kCheckpointInterval.count();
 }
 
 void Volume::wake_committer() {
@@ -416,11 +420,42 @@ Result<void> Volume::commit(bool force) {
 }
 
 /// Makes a writer wait a little when memory fills faster than the background empties it.
-void Volume::throttle() {
+void Volume::pace() {
+  if (!maintainer_.joinable()) return;
+  hold_back();
+  throttle(2);
+}
+
+/// While a tree is cloned again and again, its writers wait for maintenance: what is pending is
+/// handed on to each of the clones.
+void Volume::hold_back() {
+  constexpr int kMostWaits = 10;
+  constexpr int64_t kLatelyMs = 500;
+  if (steady_ms() - last_clone_ms_.load(std::memory_order_relaxed) > kLatelyMs) return;
+  Ref<TreeCore> source;
+  {
+    std::lock_guard lock(last_cloned_mutex_);
+    source = last_cloned_;
+  }
+  for (int i = 0; i < kMostWaits && source && source->backlog > kMostHandedOn; ++i) {
+    work_ready_.notify_one();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+void Volume::note_cloned(const Ref<TreeCore>& source) {
+  std::lock_guard lock(last_cloned_mutex_);
+  last_cloned_ = source;
+  last_clone_ms_ = steady_ms();
+}
+
+/// Waits a little while more than `times` what memory should hold is not written yet.
+void Volume::throttle(int times) {
   if (!maintainer_.joinable()) return;
   const auto over = [&] {
-    return memtable_bytes_.load() > static_cast<int64_t>(memtable_limit_) * 2 ||
-           store_->dirty_bytes() > dirty_limit_ * 2 || log_->pending_bytes() > kMostPendingBytes;
+    return memtable_bytes_.load() > static_cast<int64_t>(memtable_limit_) * times ||
+           store_->dirty_bytes() > dirty_limit_ * static_cast<uint64_t>(times) ||
+           log_->pending_bytes() > kMostPendingBytes;
   };
   if (log_->pending_bytes() > kWriteBehindBytes) wake_committer();
   if (!over()) {

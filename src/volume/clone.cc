@@ -1,5 +1,6 @@
 // Volume: the clone.  What is read is read before the gate is closed; under it only pointers move.
 #include <algorithm>
+#include <optional>
 
 #include "dag/maintainer.h"
 #include "dag/restrict.h"
@@ -12,6 +13,7 @@ namespace {
 
 constexpr int kMostAttempts = 1000;  ///< with maintenance kept out; only damage needs more
 constexpr size_t kSealedHandedOn = 4;  // sealed runs a clone may inherit unabsorbed
+constexpr uint64_t kGatheredAtOnce = 256 * 1024;  ///< more is left to maintenance
 
 /// Asks maintenance of the tree to step aside.
 class Waiting {
@@ -136,7 +138,7 @@ void Volume::clone_locked(TreeCore& source, std::span<const ClonePrefix> prefixe
       for (const Slice& slice : *it) copy_slice(slice, clone.mem, *store_, epoch, dropped);
     }
     clone.mem_seq = source.mem_seq;
-    clone.view = view;
+    clone.show(view);
     memtable_bytes_ += static_cast<int64_t>(clone.mem.bytes());
   }
   for (NodeId tree : dropped.trees) store_->add_node_ref(tree, -1, epoch);
@@ -190,13 +192,20 @@ Result<void> Volume::absorb_cut(TreeCore& core) {
 }
 
 /// A chain of clones made faster than maintenance would hand on ever more small sealed runs, for
-/// each of them to merge by itself.  So few are merged, once, before they are shared.
+/// each of them to merge by itself.  So they are merged, once, before they are shared; where that
+/// is more than a moment's work, maintenance is at it anyway.
 Result<void> Volume::gather_sealed(TreeCore& core) {
   const Ref<TreeView> view = core.current_view();
   const auto small = std::ranges::count_if(view->frozen, [this](const FrozenRef& frozen) {
     return frozen.run->table().bytes() < shape_.run_bytes / 4;
   });
   if (static_cast<size_t>(small) < kSealedHandedOn) return {};
+  uint64_t pending = 0;
+  for (const FrozenRef& frozen : view->frozen) pending += frozen.run->table().bytes();
+  if (view->root) {
+    for (const RunRef& run : view->root->node().runs) pending += run.bytes;
+  }
+  if (pending > kGatheredAtOnce) return {};
   std::unique_lock lock(core.maintenance, std::try_to_lock);
   if (!lock.owns_lock()) return {};
   Maintainer maintainer(*store_, shape_, core, generation_);
@@ -214,11 +223,14 @@ Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> p
 Result<void> Volume::clone_admitted(const TreeRef& source, std::span<const ClonePrefix> prefixes,
                                     NodeId id, Batch& then, Seq replayed) {
   TreeCore& core = core_of(source);
+  note_cloned(static_cast<Handle&>(*source).core);
   CAW_TRY(gather_sealed(core));
+  std::optional<Waiting> waiting;
   for (int attempt = 0; attempt < 8; ++attempt) {
+    if (attempt > 0 && !waiting) waiting.emplace(core);
     const Ref<TreeView> view = core.current_view();
     if (!view->frozen.empty() && view->frozen.back().epoch < store_->open_epoch()) {
-      const Waiting waiting(core);
+      if (!waiting) waiting.emplace(core);
       std::lock_guard lock(core.maintenance);
       CAW_TRY(absorb_cut(core));
     }
@@ -228,7 +240,7 @@ Result<void> Volume::clone_admitted(const TreeRef& source, std::span<const Clone
     }
   }
   // Maintenance keeps changing the path: exclude it for once.
-  const Waiting waiting(core);
+  if (!waiting) waiting.emplace(core);
   std::lock_guard lock(core.maintenance);
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
     if (CAW_TRY(try_clone(source, prefixes, id, then, replayed))) {

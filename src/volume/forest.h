@@ -133,6 +133,9 @@ class Forest {
   /// Fails: tree_not_private (nothing happened; check again), no_space, read_only, volume_failed.
   /// On failure new_blobs stay the caller's (cancel_blob).
   virtual Result<void> apply(Batch& batch) = 0;
+  /// Waits while changes come faster than they can be worked in.  To be called before a change,
+  /// with no lock held; apply() waits only where that was not done.
+  virtual void pace() {}
   virtual Result<BlobRef> write_blob(std::string_view raw) = 0;
   virtual void cancel_blob(const BlobRef& blob) = 0;
 

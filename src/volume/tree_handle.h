@@ -1,10 +1,17 @@
 // What a TreeRef of a Volume points to.
 #pragma once
 
+#include <chrono>
+
 #include "dag/tree_core.h"
 #include "volume/volume.h"
 
 namespace caw {
+
+inline int64_t steady_ms() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
 
 class Volume::Handle final : public Tree {
  public:

@@ -95,6 +95,7 @@ class Volume final : public Forest {
 
   uint64_t share_generation() const override { return generation_.load(std::memory_order_acquire); }
   Result<void> apply(Batch& batch) override;
+  void pace() override;
   Result<BlobRef> write_blob(std::string_view raw) override;
   void cancel_blob(const BlobRef& blob) override { store_->cancel_blob(blob); }
   Result<bool> is_private(const TreeRef& outer, std::string_view key) override;
@@ -163,7 +164,10 @@ class Volume final : public Forest {
   void committer_loop();
   void wake_committer();
   bool checkpoint_is_due() const;
-  void throttle();
+  TreeRef next_tree();
+  void hold_back();
+  void note_cloned(const Ref<TreeCore>& source);
+  void throttle(int times);
   void request_checkpoint();
   bool wants_checkpoint() const;
   void forget_idle_trees();
@@ -192,7 +196,12 @@ class Volume final : public Forest {
 
   std::mutex work_mutex_;
   std::condition_variable work_ready_;
-  std::deque<TreeRef> queue_;  ///< trees to maintain
+  std::deque<TreeRef> queue_;        ///< trees to maintain
+  std::deque<TreeRef> quiet_queue_;  ///< clones to look after
+  unsigned turns_ = 0;
+  std::mutex last_cloned_mutex_;
+  Ref<TreeCore> last_cloned_;
+  std::atomic<int64_t> last_clone_ms_{-1'000'000};
   bool stopping_ = false;      ///< guarded by work_mutex_
 
   std::mutex checkpoint_mutex_;  ///< one checkpoint at a time

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
+#include <iostream>
 
 #include "check/log_frames.h"
 #include "check/sample_volume.h"
+#include "dev/recording_device.h"
 #include "repair/repair.h"
 #include "support/damage.h"
 
@@ -30,6 +33,10 @@ bool is_under(const std::set<std::string>& paths, const std::string& path) {
 /// A sound volume, and what is on it.
 class Corpus : public testing::Test {
  protected:
+  static void TearDownTestSuite() {
+    std::cout << cut_images_ << " images of repairs cut short\n";
+    EXPECT_GT(cut_images_, 100U);
+  }
   void SetUp() override {
     static const Ref<MemoryImage> kSample = SampleVolume::make(1);
     image_ = kSample->clone();
@@ -55,7 +62,9 @@ class Corpus : public testing::Test {
     EXPECT_TRUE(others == 0 || !only) << texts(report);
   }
   void repair() {
-    const Result<RepairReport> done = repair_volume(*device_, {});
+    WriteLog log(image_->clone());
+    RecordingDevice recorded(make_memory_device(image_), log);
+    const Result<RepairReport> done = repair_volume(recorded, {});
     ASSERT_TRUE(done) << done.error().to_string();
     for (const std::string& note : done->notes) notes_ += note + "\n";
     const CheckReport report = SampleVolume::check(image_);
@@ -65,6 +74,40 @@ class Corpus : public testing::Test {
     ASSERT_TRUE(again) << again.error().to_string();
     EXPECT_EQ(again->note_count, 0U) << "a second repair: " << again->notes[0];
     EXPECT_EQ(SampleVolume::list(image_), after_);
+    cut_power(log);
+  }
+  /// A power cut during the repair that `log` holds, at CAW_CUTS places or (CAW_CUTS=all) at each:
+  /// another repair, and the volume is sound, and what the first one kept is kept.
+  void cut_power(const WriteLog& log) {
+    const char* wanted = std::getenv("CAW_CUTS");
+    const bool all = wanted != nullptr && std::string_view(wanted) == "all";
+    const uint64_t cuts = wanted != nullptr && !all ? std::strtoull(wanted, nullptr, 10) : 6;
+    Random random(17);
+    CrashExplorer crash(log);
+    do {
+      if (!all && random.below(log.point() + 1) >= cuts) continue;
+      for (const std::vector<Fate>& fates : crash.cases(all ? 4 : 0, random)) {
+        const Ref<MemoryImage> image = crash.image(fates, random.next());
+        ++cut_images_;
+        const auto device = make_memory_device(image);
+        const Result<RepairReport> again = repair_volume(*device, {});
+        ASSERT_TRUE(again) << again.error().to_string() << ", cut at " << crash.point();
+        const CheckReport report = SampleVolume::check(image);
+        ASSERT_TRUE(report.is_sound()) << "cut at " << crash.point() << "\n" << texts(report);
+        expect_none_lost(SampleVolume::list(image), crash.point());
+        if (HasFailure()) return;
+      }
+    } while (crash.advance());
+  }
+  /// What shows after an uninterrupted repair as it did before shows in `listing`.
+  void expect_none_lost(const Listing& listing, uint64_t point) {
+    for (const auto& [path, shown] : before_) {
+      const auto kept = after_.find(path);
+      if (kept == after_.end() || kept->second != shown) continue;
+      const auto found = listing.find(path);
+      EXPECT_TRUE(found != listing.end() && found->second == shown)
+          << path << " is lost by a power cut at " << point << " of the repair";
+    }
   }
   /// Everything is what it was, but for these paths and what is below them.
   /// With a run, removals are lost, too: what they removed may be there again.
@@ -124,6 +167,7 @@ class Corpus : public testing::Test {
   std::unique_ptr<BlockDevice> device_;
   Listing before_, after_;
   std::string notes_;
+  static inline uint64_t cut_images_ = 0;
 };
 
 // ---- superblocks, tables, space

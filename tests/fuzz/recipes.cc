@@ -148,7 +148,7 @@ Ref<MemoryImage> make_removed() {
   Maker maker(Compression::zstd);
   make_clones(maker);
   Inode& open = maker.file(maker.root(), "open", 20'000);
-  FUZZ_CHECK(maker.fs().open_file(open, true, false).has_value());
+  FUZZ_CHECK(maker.fs().open_file(open, OpenFor::mapping, false).has_value());
   FUZZ_CHECK(maker.fs().unlink(maker.root(), "open").has_value());
   FUZZ_CHECK(maker.fs().remove_tree(maker.root(), "b", kRoot).has_value());
   FUZZ_CHECK(maker.fs().checkpoint().has_value());  // without reclaim: dead nodes stay

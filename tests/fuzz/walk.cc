@@ -108,9 +108,9 @@ void Walk::change_at(const Found& found, size_t step) {
       static_cast<void>(fs_.rename(*found.parent, found.name, *fs_.root(), name, {}));
       break;
     case 4:
-      if (fs_.open_file(*found.inode, true, false)) {
+      if (fs_.open_file(*found.inode, OpenFor::mapping, false)) {
         static_cast<void>(fs_.unlink(*found.parent, found.name));
-        fs_.release_file(*found.inode, true);
+        fs_.release_file(*found.inode, OpenFor::mapping);
       }
       break;
     default:

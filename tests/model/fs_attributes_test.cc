@@ -18,9 +18,9 @@ class FsAttributes : public testing::Test {
     return c.at(directory, [&](Inode& parent) {
       const Result<Entry> made = c.fs().create_unnamed(parent, 0666, c.caller());
       if (!made) return made.error().as_errno();
-      EXPECT_TRUE(c.fs().open_file(*made->inode, true, false, false));
+      EXPECT_TRUE(c.fs().open_file(*made->inode, OpenFor::mapping, false));
       const int error = use(*made->inode);
-      c.fs().release_file(*made->inode, true);
+      c.fs().release_file(*made->inode, OpenFor::mapping);
       c.fs().forget(*made->inode, 1);
       return error;
     });

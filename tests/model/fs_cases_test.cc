@@ -268,11 +268,11 @@ TEST_F(Fs, RenameOfDirectoriesSmallAndLarge) {
     }
     EXPECT_EQ(c.mkdir("to-" + dir), 0);
     Inode* const open = c.get(dir + "/sub/f1").value();
-    EXPECT_TRUE(c.fs().open_file(*open, true, false));
+    EXPECT_TRUE(c.fs().open_file(*open, OpenFor::mapping, false));
     EXPECT_EQ(c.rename(dir, dir + "/sub/in-itself"), EINVAL);
     EXPECT_EQ(c.rename(dir, "to-" + dir + "/moved"), 0);
     EXPECT_TRUE(c.fs().write(*open, 0, "WRITTEN"));
-    c.fs().release_file(*open, true);
+    c.fs().release_file(*open, OpenFor::mapping);
     c.put(open);
     const std::string sub = "to-" + dir + "/moved/sub";
     EXPECT_EQ(c.list(sub).size(), static_cast<size_t>(files));
@@ -313,7 +313,7 @@ TEST_F(Fs, UnlinkedOpenFilesLiveUntilTheyAreClosed) {
   EXPECT_EQ(c.create("d/f"), 0);
   EXPECT_EQ(c.write("d/f", 0, "hello"), 0);
   Inode* const file = c.get("d/f").value();
-  EXPECT_TRUE(c.fs().open_file(*file, true, false));
+  EXPECT_TRUE(c.fs().open_file(*file, OpenFor::mapping, false));
   EXPECT_EQ(c.unlink("d/f"), 0);
   EXPECT_EQ(c.clone("d", "e"), 0);
   EXPECT_TRUE(c.list("e").empty());
@@ -322,8 +322,8 @@ TEST_F(Fs, UnlinkedOpenFilesLiveUntilTheyAreClosed) {
   EXPECT_EQ(c.read_inode(*file, out), 0);
   EXPECT_EQ(out, "hello world");
   EXPECT_EQ(c.fs().getattr(*file).value().nlink, 0u);
-  c.fs().release_file(*file, true);
-  EXPECT_EQ(c.fs().open_file(*file, false, false).error().as_errno(), ESTALE);
+  c.fs().release_file(*file, OpenFor::mapping);
+  EXPECT_EQ(c.fs().open_file(*file, OpenFor::reading, false).error().as_errno(), ESTALE);
   c.put(file);
   EXPECT_EQ(c.rmdir("d"), 0);
 }
@@ -341,14 +341,14 @@ TEST_F(Fs, RemoveTreeWithAndWithoutOpenFiles) {
       EXPECT_EQ(c.rename("clone", "d"), 0);
     }
     Inode* const file = c.get("d/sub/f").value();
-    EXPECT_TRUE(c.fs().open_file(*file, true, false));
+    EXPECT_TRUE(c.fs().open_file(*file, OpenFor::mapping, false));
     EXPECT_EQ(c.remove_tree("d"), 0);
     EXPECT_EQ(c.list("").size(), 1u);
     EXPECT_TRUE(c.fs().write(*file, 0, "alive"));
     std::string out;
     EXPECT_EQ(c.read_inode(*file, out), 0);
     EXPECT_EQ(out.substr(0, 5), "alive");
-    c.fs().release_file(*file, true);
+    c.fs().release_file(*file, OpenFor::mapping);
     c.put(file);
     EXPECT_EQ(forest.tree_count(), 2u);
     EXPECT_EQ(forest.blob_count(), 0u);
@@ -359,7 +359,7 @@ TEST_F(Fs, OrphansOfACrashAreDroppedAtTheNextMount) {
   EXPECT_EQ(c.create("f"), 0);
   EXPECT_EQ(c.write("f", 0, pattern(kChunkBytes, 5)), 0);
   Inode* const file = c.get("f").value();
-  EXPECT_TRUE(c.fs().open_file(*file, false, false));
+  EXPECT_TRUE(c.fs().open_file(*file, OpenFor::reading, false));
   EXPECT_EQ(c.unlink("f"), 0);
   EXPECT_EQ(forest.blob_count(), 1u);
   EXPECT_EQ(c.remount(), 0);

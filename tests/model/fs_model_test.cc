@@ -188,7 +188,7 @@ class Runner {
       if (slot.inode != nullptr || error != 0 || !node->is_file()) return {};
       const Result<Inode*> inode = client_.get(op.a);
       if (!inode) return "open: " + inode.error().to_string();
-      const Result<void> opened = fs.open_file(**inode, true, false);
+      const Result<void> opened = fs.open_file(**inode, OpenFor::mapping, false);
       if (!opened) return "open: " + opened.error().to_string();
       slot = {*inode, node};
       return {};
@@ -253,7 +253,7 @@ class Runner {
   }
   void close(Slot& slot) {
     if (slot.inode == nullptr) return;
-    client_.fs().release_file(*slot.inode, true);
+    client_.fs().release_file(*slot.inode, OpenFor::mapping);
     client_.put(slot.inode);
     slot = {};
   }

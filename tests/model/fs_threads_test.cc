@@ -75,14 +75,15 @@ class Worker {
   void close_one() {
     Inode* const inode = open_.back();
     open_.pop_back();
-    client_.fs().release_file(*inode, true);
+    client_.fs().release_file(*inode, OpenFor::mapping);
     client_.put(inode);
   }
   void open_one() {
     const Result<Inode*> inode = client_.get(path());
     if (!inode) return;
     const Result<Attributes> attributes = client_.fs().getattr(**inode);
-    if (attributes && S_ISREG(attributes->mode) && client_.fs().open_file(**inode, true, false)) {
+    if (attributes && S_ISREG(attributes->mode) &&
+        client_.fs().open_file(**inode, OpenFor::mapping, false)) {
       open_.push_back(*inode);
     } else {
       client_.put(*inode);
