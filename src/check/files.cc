@@ -249,6 +249,11 @@ void TreeCheck::take_xattr(std::string_view key, const ParsedKey& parsed, const 
   }
   if (value.tree != kNoNode) return wrong(key, "an extended attribute that owns a tree");
   if (value.length > kMaxXattrBytes) wrong(key, "an extended attribute that is too long");
+  if (!value.blob) return;
+  // Damage of blobs is told elsewhere; what a repair has given up may go.
+  const Result<std::string> bytes = value_bytes(device_, value);
+  const bool is_lost = !bytes && bytes.error().code == Code::decompress;
+  if (is_lost) wrong(key, "an extended attribute whose value is lost");
 }
 
 /// A record's domain is relative to that of its directory; a directory hands its own down.

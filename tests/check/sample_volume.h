@@ -92,7 +92,7 @@ class SampleVolume {
     EXPECT_EQ(client.symlink("a/link", "f1"), 0);
     EXPECT_EQ(client.set_xattr("a", "user.of a directory", "kept"), 0);
     EXPECT_EQ(client.set_xattr("a/f2", "user.short", "kept too"), 0);
-    EXPECT_EQ(client.set_xattr("a/f2", "user.long", random_bytes(seed, 3000)), 0);
+    EXPECT_EQ(client.set_xattr("a/f2", "user.long", random_bytes(seed, 900)), 0);
     file("marked", 100);
     EXPECT_EQ(client.set_xattr("marked", "user.short", "kept"), 0);
     EXPECT_TRUE(bed.maintain());
