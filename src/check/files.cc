@@ -64,6 +64,7 @@ class TreeCheck {
         subdirectories;  ///< entries, ascending: those without a tree of their own
     uint64_t domain = 0;  ///< mark of its domain: 0 as the tree's top
     std::map<uint64_t, uint64_t> domains;  ///< of subdirectories that differ: entry, mark
+    std::vector<uint64_t> with_xattrs;     ///< entries, ascending: those that may have some
   };
   struct FileSize {
     uint64_t place = 0;  ///< hash of path and entry
@@ -82,6 +83,7 @@ class TreeCheck {
   void leave_names();
   Result<void> take_dirent(std::string_view key, const ParsedKey& parsed, const Value& value);
   Result<void> take_record(std::string_view key, const ParsedKey& parsed, const Value& value);
+  void take_xattr(std::string_view key, const ParsedKey& parsed, const Value& value);
   void take_name(std::string_view key, const ParsedKey& parsed, const InodeRecord& record);
   void take_tree(std::string_view key, const InodeRecord& record, NodeId root);
   void take_chunk(std::string_view key, const ParsedKey& parsed, const Value& value);
@@ -151,7 +153,7 @@ void TreeCheck::go_to(std::string_view key, const std::vector<uint64_t>& path) {
     const auto own = levels_.back().domains.find(path[common]);
     const uint64_t domain =
         own != levels_.back().domains.end() ? own->second : levels_.back().domain;
-    levels_.push_back(Level{path[common], {}, domain, {}});
+    levels_.push_back(Level{path[common], {}, domain, {}, {}});
   }
 }
 
@@ -168,6 +170,7 @@ Result<void> TreeCheck::take(std::string_view key, const Value& value) {
       return take_record(key, *parsed, value);
     case KeyKind::xattr:
       go_to(key, parsed->path);
+      take_xattr(key, *parsed, value);
       return {};
     case KeyKind::chunk:
       take_chunk(key, *parsed, value);
@@ -217,6 +220,7 @@ Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parse
   }
   take_name(key, parsed, *record);
   take_number(parsed, *record);
+  if ((fields.flags & kInodeXattrs) != 0) levels_.back().with_xattrs.push_back(parsed.entry);
   if (fields.nlink != 1) wrong(key, fmt::format("link count {} instead of 1", fields.nlink));
   if (fields.is_directory()) {
     ++figures_.directories;
@@ -236,6 +240,20 @@ Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parse
                       is_sparse ? 0 : parsed.entry});
   }
   return {};
+}
+
+/// The record, which comes before, says that there may be some.
+void TreeCheck::take_xattr(std::string_view key, const ParsedKey& parsed, const Value& value) {
+  if (!std::ranges::binary_search(levels_.back().with_xattrs, parsed.entry)) {
+    return wrong(key, "extended attribute of no file, or of one that is said to have none");
+  }
+  if (value.tree != kNoNode) return wrong(key, "an extended attribute that owns a tree");
+  if (value.length > kMaxXattrBytes) wrong(key, "an extended attribute that is too long");
+  if (!value.blob) return;
+  // Damage of blobs is told elsewhere; what a repair has given up may go.
+  const Result<std::string> bytes = value_bytes(device_, value);
+  const bool is_lost = !bytes && bytes.error().code == Code::decompress;
+  if (is_lost) wrong(key, "an extended attribute whose value is lost");
 }
 
 /// A record's domain is relative to that of its directory; a directory hands its own down.

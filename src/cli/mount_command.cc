@@ -87,6 +87,7 @@ std::string serve_volume(const MountRequest& request, std::function<void()> read
   if (options.allow_other) session.mount_options.emplace_back("allow_other");
   session.shared = options.allow_other;
   session.read_only = options.read_only;
+  session.acls = options.acls;
   if (const auto mountable = check_mountable(session); !mountable) {
     return fuse_sentence(request, mountable.error());
   }
@@ -250,8 +251,8 @@ int run_mount(Arguments arguments) {
   MountRequest request;
   CLI::App app(
       "Mounts a cawfs volume on a directory.  Returns when the directory is usable.\n"
-      "Options: ro, allow_other, cache=SIZE, commit=SECONDS (5), fsname=NAME, and the usual\n"
-      "nodev, nosuid, noexec, noatime ...",
+      "Options: ro, allow_other, noacl, cache=SIZE, commit=SECONDS (5), fsname=NAME, and the\n"
+      "usual nodev, nosuid, noexec, noatime ...",
       "caw mount");
   app.add_option("-o", request.option_texts, "mount options, separated by commas")
       ->expected(1)

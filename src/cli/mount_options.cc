@@ -26,7 +26,7 @@ constexpr std::array kIgnored = {"rw",        "defaults", "default_permissions",
                                  "user",      "users",    "owner",
                                  "group",     "nofail",   "_netdev",
                                  "relatime",  "atime",    "diratime",
-                                 "norelatime"};
+                                 "norelatime", "user_xattr"};
 
 bool is_one_of(std::string_view name, const auto& names) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -75,6 +75,8 @@ Parsed add_one(std::string_view option, MountOptions& options) {
     options.read_only = true;
   } else if (option == "allow_other") {
     options.allow_other = true;
+  } else if (option == "acl" || option == "noacl") {
+    options.acls = option == "acl";
   } else if (is_one_of(option, kKernel)) {
     options.no_atime = options.no_atime || option == "noatime";
     options.kernel_options.emplace_back(option);

@@ -15,6 +15,7 @@ struct MountOptions {
   bool read_only = false;
   bool allow_other = false;
   bool no_atime = false;
+  bool acls = true;          ///< enforced; else there are none
   uint64_t cache_bytes = 0;  ///< 0: default_cache_bytes()
   std::chrono::seconds commit_interval{5};
   std::string source;                       ///< fsname=; empty: the image's path

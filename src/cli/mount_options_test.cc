@@ -36,6 +36,9 @@ TEST(MountOptionsTest, TakesWhatFstabHas) {
   EXPECT_FALSE(options.read_only);
   EXPECT_TRUE(options.no_atime);
   EXPECT_EQ(options.kernel_options, (std::vector<std::string>{"nodev", "noatime"}));
+  EXPECT_TRUE(options.acls);
+  ASSERT_TRUE(add_mount_options("acl,user_xattr,noacl", options));
+  EXPECT_FALSE(options.acls);
 }
 
 TEST(MountOptionsTest, TakesItsOwn) {

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "fs/acl.h"
 #include "fs/file_system_impl.h"
 #include "fs/values.h"
 
@@ -12,18 +13,6 @@ namespace {
 
 /// What may be looked at to answer "cheaply" (ownership below a directory, sameness).
 constexpr uint64_t kMaxLookedAt = 4096;
-
-/// Permission bits for `caller` as the kernel has them, without supplementary groups.
-bool may(const InodeFields& fields, const Caller& caller, uint32_t wanted) {
-  if (caller.privileged) return true;
-  uint32_t bits = fields.mode & 7U;
-  if (caller.uid == fields.uid) {
-    bits = (fields.mode >> 6) & 7U;
-  } else if (caller.gid == fields.gid) {
-    bits = (fields.mode >> 3) & 7U;
-  }
-  return (bits & wanted) == wanted;
-}
 
 constexpr uint32_t kWriteAndSearch = 3;
 
@@ -41,12 +30,29 @@ std::vector<uint64_t> FileSystemImpl::writers_below(Inode& source) {
   return out;
 }
 
+/// As the kernel has it, without supplementary groups.
+Result<bool> FileSystemImpl::may(const Inode& inode, const Caller& caller, uint32_t wanted) {
+  if (caller.privileged) return true;
+  const InodeFields fields = inode.load_fields();
+  const Acl acl = CAW_TRY(access_acl(inode));
+  if (!acl.empty()) {
+    return acl_allows(acl, caller.uid, caller.gid, fields.uid, fields.gid, wanted);
+  }
+  uint32_t bits = fields.mode & 7U;
+  if (caller.uid == fields.uid) {
+    bits = (fields.mode >> 6) & 7U;
+  } else if (caller.gid == fields.gid) {
+    bits = (fields.mode >> 3) & 7U;
+  }
+  return (bits & wanted) == wanted;
+}
+
 Result<void> FileSystemImpl::check_clone_permission(const Inode& source, const Inode& parent,
-                                                    const Caller& caller) const {
+                                                    const Caller& caller) {
   if (!caller.privileged && caller.uid != source.load_fields().uid) {
     return fail(Code::permission, source.number, "clone");
   }
-  if (!may(parent.load_fields(), caller, kWriteAndSearch)) {
+  if (!CAW_TRY(may(parent, caller, kWriteAndSearch))) {
     return fail(Code::access_denied, parent.number, "clone");
   }
   return {};
@@ -58,6 +64,7 @@ struct FileSystemImpl::Aside {
   NodeId tree = kNoNode;
   uint32_t type = 0;
   std::string record;
+  bool has_xattrs = false;
 };
 
 Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_view name,
@@ -110,7 +117,8 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
   }));
   if (detour != 0) {
     CAW_TRY(hang_clone(parent, parent_fields, to,
-                       {detour, tree, source.type(), encode_inode(record)}));
+                       {detour, tree, source.type(), encode_inode(record),
+                        (record.fields.flags & kInodeXattrs) != 0}));
   }
   parent.store_fields(parent_fields);
   return adopt_new(parent, to.entry, record, tree, evictions);
@@ -141,6 +149,8 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
   const auto drop = [&](Batch& batch) -> Result<void> {
     const Place place = CAW_TRY(topology_.body(*orphans_));
     batch.erase(place.tree, record_key(place.path, aside.entry), 0);
+    const std::string xattrs = xattr_prefix(place.path, aside.entry);
+    if (aside.has_xattrs) batch.erase_range(place.tree, xattrs, after_prefix(xattrs), 0);
     return {};
   };
   const Result<void> hung =
@@ -151,6 +161,11 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
                   inline_value(encode_dirent({to.entry, aside.type})));
         batch.put(place.tree, record_key(place.path, to.entry),
                   inline_value(aside.record, aside.tree));
+        if (aside.has_xattrs) {
+          const Place from = CAW_TRY(topology_.body(*orphans_));
+          CAW_TRY(copy_range(batch, {from.tree, xattr_prefix(from.path, aside.entry)},
+                             {place.tree, xattr_prefix(place.path, to.entry)}, false));
+        }
         CAW_TRY(put_content(batch, parent, parent_fields));
         CAW_TRY(drop(batch));
         return forest_.apply(batch);
@@ -170,6 +185,7 @@ Result<void> FileSystemImpl::hang_clone(Inode& parent, const InodeFields& parent
 Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
                                               const InodeRecord& record, const Destination& to) {
   const Place& place = to.place;
+  CAW_TRY(copy_xattrs(batch, source, {place.tree, xattr_prefix(place.path, to.entry)}, false));
   TreeRef tree = source.tree();
   std::vector<ClonePrefix> prefixes;
   if (source.tree()) {
@@ -232,7 +248,9 @@ Result<void> FileSystemImpl::check_removal_permission(const Inode& parent, Inode
   if (caller.privileged) return {};
   const InodeFields above = parent.load_fields();
   const InodeFields fields = child.load_fields();
-  if (!may(above, caller, kWriteAndSearch)) return fail(Code::access_denied, 0, "remove_tree");
+  if (!CAW_TRY(may(parent, caller, kWriteAndSearch))) {
+    return fail(Code::access_denied, 0, "remove_tree");
+  }
   if ((above.mode & S_ISVTX) != 0 && caller.uid != above.uid && caller.uid != fields.uid) {
     return fail(Code::permission, 0, "remove_tree");
   }

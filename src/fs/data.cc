@@ -72,7 +72,8 @@ void FileSystemImpl::cancel(const std::vector<Extent>& extents) {
   }
 }
 
-Result<size_t> FileSystemImpl::write(Inode& inode, uint64_t offset, std::string_view data) {
+Result<size_t> FileSystemImpl::write(Inode& inode, uint64_t offset, std::string_view data,
+                                     bool drops_privileges) {
   CAW_TRY(begin_change());
   if (!inode.is_regular()) return fail(Code::invalid_argument, inode.number, "write");
   if (data.empty()) return size_t{0};
@@ -82,11 +83,12 @@ Result<size_t> FileSystemImpl::write(Inode& inode, uint64_t offset, std::string_
   InodeLocks::Held held(locks_, {&inode});
   InodeFields fields = inode.load_fields();
   const uint64_t old_size = fields.size;
-  const uint32_t old_flags = fields.flags;
+  const InodeFields old = fields;
   fields.size = std::max(old_size, offset + data.size());
   fields.mtime = fields.ctime = now();
   fields.content_seq = next_stamp();
   if (offset > old_size) fields.flags |= kInodeSparse;
+  if (drops_privileges) drop_privileges(fields);
   const std::vector<Extent> extents = CAW_TRY(plan_write(inode, offset, data, old_size));
   const Result<void> done =
       topology_.mutate({contents_of(inode)}, {}, [&](Batch& batch) -> Result<void> {
@@ -101,8 +103,10 @@ Result<size_t> FileSystemImpl::write(Inode& inode, uint64_t offset, std::string_
           }
         }
         Spot record = CAW_TRY(topology_.record(inode));
+        const bool content_only = fields.flags == old.flags && fields.mode == old.mode;
         batch.patch(record.tree, std::move(record.key),
-                    fields.flags == old_flags ? content_patch(fields) : attributes_patch(fields));
+                    content_only ? content_patch(fields) : attributes_patch(fields));
+        if (drops_privileges) CAW_TRY(drop_capabilities(batch, inode));
         return forest_.apply(batch);
       });
   if (!done) {

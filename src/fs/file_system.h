@@ -43,12 +43,16 @@ struct Caller {
   uint32_t uid = 0, gid = 0;
   uint32_t pid = 0;
   bool privileged = true;         ///< root or CAP_FOWNER
+  uint32_t umask = 0;             ///< for what is made where no default ACL says more
 };
 
 struct SetAttributes {
   std::optional<uint32_t> mode, uid, gid;
   std::optional<uint64_t> size;
   std::optional<Timestamp> atime, mtime, ctime;
+  /// Takes away what the file lets others do in its owner's name: set-user-id, set-group-id where
+  /// the group may execute, capabilities.  A new owner of what is no directory always does.
+  bool drop_privileges = false;
 };
 
 struct DirectoryEntry {
@@ -66,6 +70,13 @@ struct StatFs {
 struct RenameFlags {
   bool no_replace = false;
   bool exchange = false;
+  bool whiteout = false;          ///< leaves a character device 0/0 in its place
+};
+
+struct XattrFlags {
+  bool create = false;   ///< fails with exists if it is there
+  bool replace = false;  ///< fails with xattr_absent if it is not
+  bool drop_set_gid = false;  ///< an ACL of one who is not of the file's group
 };
 
 /// What a file is opened for.  Only a file opened to be read and written can have pages dirtied
@@ -93,6 +104,9 @@ class FileSystem {
   virtual void forget(Inode& inode, uint64_t lookups) = 0;
   virtual Result<Entry> create(Inode& parent, std::string_view name, uint32_t mode, uint32_t rdev,
                                const Caller& caller) = 0;   ///< regular files, fifos, devices, sockets
+  /// A regular file without a name, in what is to be the group and under the default ACL of
+  /// `parent`; it is gone after the last release_file().
+  virtual Result<Entry> create_unnamed(Inode& parent, uint32_t mode, const Caller& caller) = 0;
   virtual Result<Entry> mkdir(Inode& parent, std::string_view name, uint32_t mode,
                               const Caller& caller) = 0;
   virtual Result<Entry> symlink(Inode& parent, std::string_view name, std::string_view target,
@@ -117,12 +131,31 @@ class FileSystem {
   virtual Result<Attributes> setattr(Inode& inode, const SetAttributes& set,
                                      const Caller& caller) = 0;
   /// Keeps the file alive, if unlinked, until release_file() with the same `what`.
-  virtual Result<void> open_file(Inode& inode, OpenFor what, bool truncate) = 0;
+  /// `drop_privileges`, here and below: see SetAttributes; for those who may not keep them.
+  virtual Result<void> open_file(Inode& inode, OpenFor what, bool truncate,
+                                 bool drop_privileges = false) = 0;
   virtual void release_file(Inode& inode, OpenFor what) = 0;
   virtual Result<size_t> read(Inode& inode, uint64_t offset, std::span<char> out) = 0;
-  virtual Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data) = 0;
+  virtual Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data,
+                               bool drop_privileges = false) = 0;
+  /// Copies up to `length` bytes that the source has, shares what it can; perhaps fewer than asked.
+  /// The ranges do not overlap.
+  virtual Result<size_t> copy_data(Inode& from, uint64_t from_offset, Inode& to,
+                                   uint64_t to_offset, uint64_t length) = 0;
   virtual Result<uint64_t> seek_data(Inode& inode, uint64_t offset, bool hole) = 0;
   virtual Result<void> fallocate(Inode& inode, uint32_t mode, uint64_t offset, uint64_t length) = 0;
+
+  // ---- extended attributes: user., trusted., security. and POSIX ACLs
+
+  /// Fails: xattr_absent, xattr_unsupported.
+  virtual Result<std::string> get_xattr(Inode& inode, std::string_view name) = 0;
+  /// All names that `caller` may see, each followed by NUL.
+  virtual Result<std::string> list_xattrs(Inode& inode, const Caller& caller) = 0;
+  /// Fails: exists, xattr_absent, xattr_unsupported, xattr_too_large, xattr_no_space.
+  virtual Result<void> set_xattr(Inode& inode, std::string_view name, std::string_view value,
+                                 const XattrFlags& flags) = 0;
+  virtual Result<void> remove_xattr(Inode& inode, std::string_view name) = 0;
+
   virtual Result<StatFs> statfs() = 0;
   virtual Result<void> sync() = 0;
   /// As sync(), in a checkpoint: figures of space are those of everything so far.

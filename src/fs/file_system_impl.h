@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/acl.h"
 #include "fs/file_system.h"
 #include "fs/id_pool.h"
 #include "fs/inode.h"
@@ -52,6 +53,12 @@ class Budget {
   int64_t last_ = 0;
 };
 
+/// What a file lets others do in the name of its owner ends when others change it.
+inline void drop_privileges(InodeFields& fields) {
+  fields.mode &= ~uint32_t{S_ISUID};
+  if ((fields.mode & S_IXGRP) != 0) fields.mode &= ~uint32_t{S_ISGID};
+}
+
 class FileSystemImpl final : public FileSystem {
  public:
   FileSystemImpl(Forest& forest, const FsOptions& options);
@@ -63,6 +70,7 @@ class FileSystemImpl final : public FileSystem {
   void forget(Inode& inode, uint64_t lookups) override;
   Result<Entry> create(Inode& parent, std::string_view name, uint32_t mode, uint32_t rdev,
                        const Caller& caller) override;
+  Result<Entry> create_unnamed(Inode& parent, uint32_t mode, const Caller& caller) override;
   Result<Entry> mkdir(Inode& parent, std::string_view name, uint32_t mode,
                       const Caller& caller) override;
   Result<Entry> symlink(Inode& parent, std::string_view name, std::string_view target,
@@ -79,12 +87,20 @@ class FileSystemImpl final : public FileSystem {
       const std::function<bool(const DirectoryEntry&, const Entry&)>& emit) override;
   Result<Attributes> getattr(Inode& inode) override;
   Result<Attributes> setattr(Inode& inode, const SetAttributes& set, const Caller& caller) override;
-  Result<void> open_file(Inode& inode, OpenFor what, bool truncate) override;
+  Result<void> open_file(Inode& inode, OpenFor what, bool truncate, bool drop_privileges) override;
   void release_file(Inode& inode, OpenFor what) override;
   Result<size_t> read(Inode& inode, uint64_t offset, std::span<char> out) override;
-  Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data) override;
+  Result<size_t> write(Inode& inode, uint64_t offset, std::string_view data,
+                       bool drop_privileges) override;
+  Result<size_t> copy_data(Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset,
+                           uint64_t length) override;
   Result<uint64_t> seek_data(Inode& inode, uint64_t offset, bool hole) override;
   Result<void> fallocate(Inode& inode, uint32_t mode, uint64_t offset, uint64_t length) override;
+  Result<std::string> get_xattr(Inode& inode, std::string_view name) override;
+  Result<std::string> list_xattrs(Inode& inode, const Caller& caller) override;
+  Result<void> set_xattr(Inode& inode, std::string_view name, std::string_view value,
+                         const XattrFlags& flags) override;
+  Result<void> remove_xattr(Inode& inode, std::string_view name) override;
   Result<StatFs> statfs() override;
   Result<void> sync() override;
   Result<void> checkpoint() override;
@@ -136,6 +152,11 @@ class FileSystemImpl final : public FileSystem {
   };
   Result<Entry> make_entry(Inode& parent, const NewEntry& what, const Caller& caller);
   Result<void> remove_entry(Inode& parent, std::string_view name, bool directory);
+  /// In an attempt: the mode of a new file in `parent`, whose record is to lie before `xattrs`.
+  Result<void> inherit_attributes(Batch& batch, const Inode& parent, const Caller& caller,
+                                  const Spot& xattrs, InodeFields& fields);
+  /// Owner and group of what `caller` makes in a directory.
+  static void inherit_owner(const InodeFields& parent, const Caller& caller, InodeFields& fields);
   Result<void> check_empty(const Inode& directory);
   /// Fails with not_found and sets `changed` unless `name` still leads to `child` (null: nowhere).
   Result<void> check_still(const Place& place, std::string_view name, const Inode* child,
@@ -165,6 +186,26 @@ class FileSystemImpl final : public FileSystem {
   void reap_orphan(Inode& inode);
   bool any_open_within(const Inode& inode) const;
 
+  // ---- extended attributes (xattrs.cc)
+  static bool may_have_xattrs(const Inode& inode) {
+    return (inode.load_fields().flags & kInodeXattrs) != 0;
+  }
+  struct XattrSizes;
+  Result<XattrSizes> xattr_sizes(const Spot& xattrs);
+  Result<std::optional<Value>> find_xattr(const Spot& xattrs, std::string_view name);
+  /// In an attempt: to another place, with the record.
+  Result<void> copy_xattrs(Batch& batch, const Inode& inode, const Spot& to, bool erase);
+  /// In an attempt: keeps the access ACL in step with fields.mode.
+  Result<void> change_acl_mode(Batch& batch, const Inode& inode, const InodeFields& fields);
+  /// In an attempt: as SetAttributes::drop_privileges; `fields` had them dropped already.
+  Result<void> drop_capabilities(Batch& batch, const Inode& inode);
+  /// Empty: permission bits say it all.
+  Result<Acl> access_acl(const Inode& inode);
+  struct XattrChange;
+  Result<void> change_xattr(Inode& inode, const XattrChange& change);
+  Result<void> plan_xattr(Batch& batch, const Inode& inode, XattrChange change,
+                          InodeFields& fields);
+
   // ---- rename (rename.cc)
   struct Rename;
   Result<void> try_rename(Rename& rename, Batch& batch);
@@ -174,6 +215,7 @@ class FileSystemImpl final : public FileSystem {
   Result<void> remove_replaced(Rename& rename, Batch& batch);
   Result<void> put_new_name(Batch& batch, const Inode& inode, const InodeFields& fields,
                             std::string_view name);
+  void put_whiteout(Batch& batch, const Place& from, const Rename& rename);
   void finish_rename(Rename& rename);
 
   // ---- data (data.cc, extents.cc)
@@ -185,6 +227,10 @@ class FileSystemImpl final : public FileSystem {
   void read_ahead(const Spot& data, uint64_t chunk, uint64_t size);
   void note_read(Inode& inode);
   Result<uint64_t> allocated_blocks(Inode& inode, uint64_t size);
+  Result<uint64_t> share_chunks(Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset,
+                                uint64_t length);
+  Result<size_t> copy_bytes(Inode& from, uint64_t from_offset, Inode& to, uint64_t to_offset,
+                            uint64_t length);
   Result<void> zero_range(Batch& batch, const Spot& data, uint64_t from, uint64_t to);
   /// In an attempt: erases what lies beyond `size`.
   void cut_data(Batch& batch, const Spot& data, uint64_t size, uint64_t old_size);
@@ -198,8 +244,9 @@ class FileSystemImpl final : public FileSystem {
                          const std::function<bool(const DirectoryEntry&)>& emit);
 
   // ---- clone, removal (clone.cc)
+  Result<bool> may(const Inode& inode, const Caller& caller, uint32_t wanted);
   Result<void> check_clone_permission(const Inode& source, const Inode& parent,
-                                      const Caller& caller) const;
+                                      const Caller& caller);
   Result<void> check_removal_permission(const Inode& parent, Inode& child, const Caller& caller);
   Result<bool> owns_all_below(Inode& directory, uint32_t uid);
   Result<bool> owns_all_in(const Place& directory, uint32_t uid);

@@ -271,6 +271,9 @@ Result<Attributes> FileSystemImpl::setattr(Inode& inode, const SetAttributes& se
   if (set.mode) fields.mode = inode.type() | (*set.mode & 07777U);
   fields.uid = set.uid.value_or(fields.uid);
   fields.gid = set.gid.value_or(fields.gid);
+  const bool drops =
+      !inode.is_directory() && (set.drop_privileges || set.uid.has_value() || set.gid.has_value());
+  if (drops && !set.mode) drop_privileges(fields);
   fields.ctime = now();
   fields.attribute_seq = next_stamp();
   if (set.size) {
@@ -287,6 +290,8 @@ Result<Attributes> FileSystemImpl::setattr(Inode& inode, const SetAttributes& se
   CAW_TRY(topology_.mutate({written}, {.essential = shrinks}, [&](Batch& batch) -> Result<void> {
     const Spot spot = CAW_TRY(topology_.record(inode));
     batch.patch(spot.tree, spot.key, all_fields_patch(fields));
+    if (set.mode) CAW_TRY(change_acl_mode(batch, inode, fields));
+    if (drops) CAW_TRY(drop_capabilities(batch, inode));
     if (shrinks) cut_data(batch, CAW_TRY(topology_.data(inode)), fields.size, old_size);
     return forest_.apply(batch);
   }));

@@ -40,6 +40,10 @@ void FileSystemImpl::erase_chunks(Batch& batch, const Spot& data, uint64_t first
 Result<void> FileSystemImpl::erase_records(Batch& batch, const Inode& inode) {
   const Spot spot = CAW_TRY(topology_.record(inode));
   batch.erase(spot.tree, spot.key, inode.tree() ? kManyDeadBytes : kInodeFixedBytes);
+  if (may_have_xattrs(inode)) {
+    const Spot xattrs = CAW_TRY(topology_.xattrs(inode));
+    batch.erase_range(xattrs.tree, xattrs.key, after_prefix(xattrs.key), kInodeFixedBytes);
+  }
   if (inode.is_regular() && !inode.tree()) {
     erase_chunks(batch, CAW_TRY(topology_.data(inode)), 0, inode.load_size());
   }
@@ -109,6 +113,7 @@ Result<void> FileSystemImpl::move_records(Batch& batch, const Inode& inode,
   batch.erase(old.tree, old.key, 0);
   batch.put(place.tree, record_key(place.path, to.entry),
             inline_value(encode_inode(record), value.tree));
+  CAW_TRY(copy_xattrs(batch, inode, {place.tree, xattr_prefix(place.path, to.entry)}, true));
   if (inode.tree()) return {};
   if (inode.is_regular()) {
     return copy_range(batch, CAW_TRY(topology_.data(inode)),

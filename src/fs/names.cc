@@ -55,12 +55,8 @@ Result<Entry> FileSystemImpl::make_entry(Inode& parent, const NewEntry& what,
   record.target = what.target;
   InodeFields& fields = record.fields;
   fields.mode = what.mode & (S_IFMT | 07777U);
-  fields.uid = caller.uid;
-  fields.gid = caller.gid;
-  if ((parent_fields.mode & S_ISGID) != 0) {
-    fields.gid = parent_fields.gid;
-    if (fields.is_directory()) fields.mode |= S_ISGID;
-  }
+  inherit_owner(parent_fields, caller, fields);
+  const InodeFields asked = fields;
   fields.rdev = what.rdev;
   fields.size = what.target.size();
   fields.mtime = fields.ctime = fields.atime = fields.btime = parent_fields.mtime;
@@ -71,6 +67,10 @@ Result<Entry> FileSystemImpl::make_entry(Inode& parent, const NewEntry& what,
     const Place place = CAW_TRY(topology_.body(parent));
     if (parent.is_orphan()) return fail(Code::not_found, 0, "create");
     if (CAW_TRY(find_dirent(place, what.name))) return fail(Code::exists, 0, "create");
+    fields.mode = asked.mode;
+    fields.flags = asked.flags;
+    CAW_TRY(inherit_attributes(batch, parent, caller,
+                               {place.tree, xattr_prefix(place.path, entry)}, fields));
     tree = kNoNode;
     if (fields.is_directory() && body_path(place.path, entry).size() > kMaxPathBytes) {
       tree = forest_.new_tree_id();
@@ -84,6 +84,45 @@ Result<Entry> FileSystemImpl::make_entry(Inode& parent, const NewEntry& what,
   }));
   parent.store_fields(parent_fields);
   return adopt_new(parent, entry, record, tree, evictions);
+}
+
+void FileSystemImpl::inherit_owner(const InodeFields& parent, const Caller& caller,
+                                   InodeFields& fields) {
+  fields.uid = caller.uid;
+  fields.gid = caller.gid;
+  if ((parent.mode & S_ISGID) == 0) return;
+  fields.gid = parent.gid;
+  if (fields.is_directory()) fields.mode |= S_ISGID;
+}
+
+/// An orphan from the start.
+Result<Entry> FileSystemImpl::create_unnamed(Inode& parent, uint32_t mode, const Caller& caller) {
+  CAW_TRY(begin_change());
+  if (!parent.is_directory()) return fail(Code::not_a_directory, parent.number, "create_unnamed");
+  const uint64_t entry = entries_.next();
+  InodeRecord record;
+  record.number = files_.next();
+  InodeFields& fields = record.fields;
+  const uint32_t asked = S_IFREG | (mode & 07777U);
+  fields.mode = asked;
+  inherit_owner(parent.load_fields(), caller, fields);
+  fields.mtime = fields.ctime = fields.atime = fields.btime = now();
+  fields.content_seq = fields.attribute_seq = next_stamp();
+  const uint32_t evictions = orphans_->evictions();
+  CAW_TRY(topology_.mutate({}, {}, [&](Batch& batch) -> Result<void> {
+    const Place place = CAW_TRY(topology_.body(*orphans_));
+    fields.mode = asked;
+    fields.flags = 0;
+    CAW_TRY(inherit_attributes(batch, parent, caller,
+                               {place.tree, xattr_prefix(place.path, entry)}, fields));
+    batch.put(place.tree, record_key(place.path, entry), inline_value(encode_inode(record)));
+    return forest_.apply(batch);
+  }));
+  Hold hold = CAW_TRY(adopt(*orphans_, entry, record, kNoNode, evictions));
+  if (!hold) hold = CAW_TRY(load(*orphans_, entry));
+  if (!hold) return fail(Code::not_found, entry, "create_unnamed");
+  hold->set_orphan();
+  return entry_of(std::move(hold));
 }
 
 Result<std::string> FileSystemImpl::readlink(Inode& inode) {
@@ -165,11 +204,13 @@ Result<void> FileSystemImpl::remove_entry(Inode& parent, std::string_view name, 
   }
 }
 
-Result<void> FileSystemImpl::open_file(Inode& inode, OpenFor what, bool truncate) {
+Result<void> FileSystemImpl::open_file(Inode& inode, OpenFor what, bool truncate,
+                                       bool drop_privileges) {
   if (what != OpenFor::reading || truncate) CAW_TRY(check_writable());
-  if (truncate && inode.load_size() != 0) {
+  if (truncate && inode.is_regular()) {
     SetAttributes set;
     set.size = 0;
+    set.drop_privileges = drop_privileges;
     CAW_TRY(setattr(inode, set, {}));
   }
   InodeLocks::Held held(locks_, {&inode});

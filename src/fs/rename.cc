@@ -19,6 +19,7 @@ struct FileSystemImpl::Rename {
   InodeFields source_fields, target_fields;
   uint64_t source_entry = 0, target_entry = 0;  ///< afterwards, if they move
   uint64_t orphan_entry = 0;
+  uint64_t whiteout_entry = 0, whiteout_number = 0;
   bool changed = false;  ///< the names lead elsewhere now: look again
 
   bool crosses() const { return &from_parent != &to_parent; }
@@ -27,7 +28,8 @@ struct FileSystemImpl::Rename {
 Result<void> FileSystemImpl::rename(Inode& from_parent, std::string_view from, Inode& to_parent,
                                     std::string_view to, RenameFlags flags) {
   CAW_TRY(begin_change());
-  if (flags.exchange && flags.no_replace) return fail(Code::invalid_argument, 0, "rename");
+  const bool contradicts = flags.exchange && (flags.no_replace || flags.whiteout);
+  if (contradicts) return fail(Code::invalid_argument, 0, "rename");
   if (to.size() > kMaxNameBytes) return fail(Code::name_too_long, to.size(), "rename");
   if (!is_valid_name(from) || !is_valid_name(to)) return fail(Code::invalid_argument, 0, "rename");
   if (!to_parent.is_directory()) return fail(Code::not_a_directory, 0, "rename");
@@ -48,7 +50,11 @@ Result<void> FileSystemImpl::rename(Inode& from_parent, std::string_view from, I
     InodeLocks::Held held(locks_, {&from_parent, &to_parent, source.get(), target.get()});
     Rename rename{
         from_parent, from, to_parent, to, flags, source.get(), target.get(), false, {}, {},
-        {},          {},   0,         0,  0,     false};
+        {},          {},   0,         0,  0,     0,            0,            false};
+    if (flags.whiteout) {
+      rename.whiteout_entry = entries_.next();
+      rename.whiteout_number = files_.next();
+    }
     rename.target_open = target && !flags.exchange && open_files_.is_open(*target);
     rename.from_fields = touched(from_parent);
     rename.to_fields = touched(to_parent);
@@ -118,11 +124,28 @@ Result<void> FileSystemImpl::rename_within(Rename& rename, Batch& batch) {
     CAW_TRY(put_new_name(batch, *rename.target, rename.target_fields, rename.from));
   } else {
     batch.erase(place.tree, dirent_key(place.path, rename.from), 0);
+    put_whiteout(batch, place, rename);
   }
   CAW_TRY(put_content(batch, rename.to_parent, rename.to_fields));
   CAW_TRY(forest_.apply(batch));
   finish_rename(rename);
   return {};
+}
+
+/// Says to overlayfs that there is nothing of that name; only root may ask for it.
+void FileSystemImpl::put_whiteout(Batch& batch, const Place& from, const Rename& rename) {
+  if (!rename.flags.whiteout) return;
+  InodeRecord record;
+  record.number = rename.whiteout_number;
+  record.name = rename.from;
+  InodeFields& fields = record.fields;
+  fields.mode = S_IFCHR;
+  fields.mtime = fields.ctime = fields.atime = fields.btime = rename.from_fields.mtime;
+  fields.content_seq = fields.attribute_seq = rename.from_fields.content_seq;
+  batch.put(from.tree, dirent_key(from.path, rename.from),
+            inline_value(encode_dirent({rename.whiteout_entry, S_IFCHR})));
+  batch.put(from.tree, record_key(from.path, rename.whiteout_entry),
+            inline_value(encode_inode(record)));
 }
 
 Result<void> FileSystemImpl::add_aliases(Rename& rename) {
@@ -156,6 +179,7 @@ Result<void> FileSystemImpl::rename_across(Rename& rename, Batch& batch) {
               inline_value(encode_dirent({rename.target_entry, rename.target->type()})));
   } else {
     batch.erase(from.tree, dirent_key(from.path, rename.from), 0);
+    put_whiteout(batch, from, rename);
   }
   CAW_TRY(put_content(batch, rename.from_parent, rename.from_fields));
   CAW_TRY(put_content(batch, rename.to_parent, rename.to_fields));

@@ -71,6 +71,13 @@ Result<Spot> Topology::data(const Inode& file) const {
   return Spot{owner->tree(), chunk_prefix(path, file.entry)};
 }
 
+Result<Spot> Topology::xattrs(const Inode& inode) const {
+  CAW_TRY(check_alive(inode));
+  const Inode* owner = nullptr;
+  const std::string path = path_below_owner(*inode.parent, owner);
+  return Spot{owner->tree(), xattr_prefix(path, inode.entry)};
+}
+
 const Inode& Topology::tree_owner(const Inode& inode) {
   const Inode* at = &inode;
   while (!at->tree()) at = at->parent;

@@ -69,6 +69,8 @@ class Topology {
   Result<Place> body(const Inode& directory) const;
   Result<Spot> record(const Inode& inode) const;
   Result<Spot> data(const Inode& file) const;
+  /// What the keys of its extended attributes start with; they stand beside the record.
+  Result<Spot> xattrs(const Inode& inode) const;
   /// Whose tree the contents or data of `inode` lie in: it, or the next directory above.
   static const Inode& tree_owner(const Inode& inode);
   /// True if `inode` is `ancestor` or below it.

@@ -70,10 +70,18 @@ class FakeFileSystem final : public FileSystem {
   }
   Result<Attributes> getattr(Inode&) override { return no(); }
   Result<Attributes> setattr(Inode&, const SetAttributes&, const Caller&) override { return no(); }
-  Result<void> open_file(Inode&, OpenFor, bool) override { return no(); }
+  Result<Entry> create_unnamed(Inode&, uint32_t, const Caller&) override { return no(); }
+  Result<void> open_file(Inode&, OpenFor, bool, bool) override { return no(); }
   void release_file(Inode&, OpenFor) override {}
   Result<size_t> read(Inode&, uint64_t, std::span<char>) override { return no(); }
-  Result<size_t> write(Inode&, uint64_t, std::string_view) override { return no(); }
+  Result<size_t> write(Inode&, uint64_t, std::string_view, bool) override { return no(); }
+  Result<size_t> copy_data(Inode&, uint64_t, Inode&, uint64_t, uint64_t) override { return no(); }
+  Result<std::string> get_xattr(Inode&, std::string_view) override { return no(); }
+  Result<std::string> list_xattrs(Inode&, const Caller&) override { return no(); }
+  Result<void> set_xattr(Inode&, std::string_view, std::string_view, const XattrFlags&) override {
+    return no();
+  }
+  Result<void> remove_xattr(Inode&, std::string_view) override { return no(); }
   Result<uint64_t> seek_data(Inode&, uint64_t, bool) override { return no(); }
   Result<void> fallocate(Inode&, uint32_t, uint64_t, uint64_t) override { return no(); }
   Result<StatFs> statfs() override { return no(); }

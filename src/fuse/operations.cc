@@ -1,10 +1,10 @@
 // FUSE operations: each turns a request into one call of FileSystem and its Result into one reply.
 //
-// Called by libfuse (C): noexcept.  What the kernel may remember: everything, for ever, since all
-// changes go through it or are followed by a notification (control.cc).
+// Called by libfuse (C): noexcept.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include <cerrno>
 #include <cstring>
@@ -12,55 +12,21 @@
 #include <string_view>
 #include <vector>
 
+#include "fuse/replies.h"
 #include "fuse/server.h"
+#include "fuse/wire.h"
 
 namespace caw {
 namespace {
 
-constexpr double kForever = 365.0 * 86400;  ///< seconds that the kernel may cache; see above
 constexpr uint32_t kMaxWrite = 1U << 20;    ///< also the most the kernel allows (256 pages)
 constexpr size_t kMaxName = 255;            ///< the kernel passes names of up to 4095 bytes
 constexpr unsigned kRenameNoReplace = 1;    ///< of renameat2(2)
 constexpr unsigned kRenameExchange = 2;
-
-timespec to_timespec(const Timestamp& time) {
-  timespec out{};
-  out.tv_sec = time.seconds;
-  out.tv_nsec = static_cast<long>(time.nanoseconds);
-  return out;
-}
+constexpr unsigned kRenameWhiteout = 4;
 
 Timestamp from_timespec(const timespec& time) {
   return {time.tv_sec, static_cast<uint32_t>(time.tv_nsec)};
-}
-
-struct stat to_stat(const Attributes& attributes) {
-  struct stat out {};
-  out.st_ino = attributes.ino;
-  out.st_mode = attributes.mode;
-  out.st_nlink = attributes.nlink;
-  out.st_uid = attributes.uid;
-  out.st_gid = attributes.gid;
-  out.st_rdev = attributes.rdev;
-  out.st_size = static_cast<off_t>(attributes.size);
-  out.st_blocks = static_cast<blkcnt_t>(attributes.blocks);
-  out.st_blksize = 4096;
-  out.st_atim = to_timespec(attributes.atime);
-  out.st_mtim = to_timespec(attributes.mtime);
-  out.st_ctim = to_timespec(attributes.ctime);
-  return out;
-}
-
-fuse_entry_param to_entry(FileSystem& fs, const Entry& entry) {
-  fuse_entry_param out{};
-  out.ino = node_of(fs, *entry.inode);
-  // Node ids are used again; with the inode number beside it the kernel cannot take one for
-  // another.
-  out.generation = entry.attributes.ino;
-  out.attr = to_stat(entry.attributes);
-  out.attr_timeout = kForever;
-  out.entry_timeout = kForever;
-  return out;
 }
 
 Server& begin(fuse_req_t req) {
@@ -94,6 +60,11 @@ void op_init(void* userdata, fuse_conn_info* conn) noexcept {
   want(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS);
   want(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS);
   want(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_IOCTL_DIR);
+  // The kernel enforces ACLs; the umask is ours to apply, since a default ACL replaces it.
+  const Server& server = *static_cast<Server*>(userdata);
+  if (server.options.acls) want(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
+  // The wire asks for its second version, which tells when.
+  do_not_want(FUSE_CAP_HANDLE_KILLPRIV);
   // Nobody changes data behind the kernel's back: no request per cached read to find out.
   do_not_want(FUSE_CAP_AUTO_INVAL_DATA);
   // Write-through: what write(2) returned for is ours, and a clone has it.
@@ -204,13 +175,14 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
                const char* new_name, unsigned int flags) noexcept {
   Server& server = begin(req);
   if (too_long(req, name) || too_long(req, new_name)) return;
-  if ((flags & ~(kRenameNoReplace | kRenameExchange)) != 0) {
+  if ((flags & ~(kRenameNoReplace | kRenameExchange | kRenameWhiteout)) != 0) {
     fuse_reply_err(req, EINVAL);
     return;
   }
   RenameFlags rename_flags;
   rename_flags.no_replace = (flags & kRenameNoReplace) != 0;
   rename_flags.exchange = (flags & kRenameExchange) != 0;
+  rename_flags.whiteout = (flags & kRenameWhiteout) != 0;
   reply(req, server.fs.rename(server.inode(parent), name, server.inode(new_parent), new_name,
                               rename_flags));
 }
@@ -307,26 +279,17 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat* attributes, int to
   if ((to_set & FUSE_SET_ATTR_CTIME) != 0) set.ctime = from_timespec(attributes->st_ctim);
   if ((to_set & FUSE_SET_ATTR_ATIME_NOW) != 0) set.atime = Clock::system().now();
   if ((to_set & FUSE_SET_ATTR_MTIME_NOW) != 0) set.mtime = Clock::system().now();
+  // Nothing set: a chown to whom it belongs, or the kernel before a change by others.
+  set.drop_privileges = to_set == 0 || request_extras().drop_privileges;
   reply_attributes(req, server.fs.setattr(server.inode(node), set, server.caller_of(req)));
 }
 
 // ---- files
 
-OpenFor purpose_of(const fuse_file_info& file) {
-  switch (file.flags & O_ACCMODE) {
-    case O_RDONLY:
-      return OpenFor::reading;
-    case O_WRONLY:
-      return OpenFor::writing;
-    default:
-      return OpenFor::mapping;
-  }
-}
-
 /// What the kernel is told of every open file; `fh` remembers what it was opened for.
 void set_open_reply(fuse_file_info& file) {
   file.keep_cache = 1;
-  file.fh = static_cast<uint64_t>(purpose_of(file));
+  file.fh = static_cast<uint64_t>(purpose_of(file.flags));
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
@@ -342,7 +305,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
     fuse_reply_err(req, appeared ? ESTALE : entry.error().as_errno());
     return;
   }
-  const OpenFor what = purpose_of(*file);
+  const OpenFor what = purpose_of(file->flags);
   if (const Result<void> opened = server.fs.open_file(*entry->inode, what, false); !opened) {
     server.fs.forget(*entry->inode, 1);
     return reply_error(req, opened.error());
@@ -358,8 +321,9 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
 void op_open(fuse_req_t req, fuse_ino_t node, fuse_file_info* file) noexcept {
   Server& server = begin(req);
   Inode& inode = server.inode(node);
-  const OpenFor what = purpose_of(*file);
-  const Result<void> opened = server.fs.open_file(inode, what, (file->flags & O_TRUNC) != 0);
+  const OpenFor what = purpose_of(file->flags);
+  const Result<void> opened = server.fs.open_file(inode, what, (file->flags & O_TRUNC) != 0,
+                                                  request_extras().drop_privileges);
   if (!opened) return reply_error(req, opened.error());
   set_open_reply(*file);
   if (fuse_reply_open(req, file) != 0) server.fs.release_file(inode, what);
@@ -391,7 +355,8 @@ void op_write(fuse_req_t req, fuse_ino_t node, const char* data, size_t size, of
               fuse_file_info*) noexcept {
   Server& server = begin(req);
   const Result<size_t> bytes = server.fs.write(server.inode(node), static_cast<uint64_t>(offset),
-                                               std::string_view(data, size));
+                                               std::string_view(data, size),
+                                               request_extras().drop_privileges);
   if (!bytes) return reply_error(req, bytes.error());
   fuse_reply_write(req, *bytes);
 }
@@ -420,11 +385,77 @@ void op_lseek(fuse_req_t req, fuse_ino_t node, off_t offset, int whence, fuse_fi
   fuse_reply_lseek(req, static_cast<off_t>(*found));
 }
 
+void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                        fuse_ino_t to, off_t to_offset, fuse_file_info*, size_t length,
+                        int) noexcept {
+  Server& server = begin(req);
+  const Result<size_t> bytes =
+      server.fs.copy_data(server.inode(from), static_cast<uint64_t>(from_offset), server.inode(to),
+                          static_cast<uint64_t>(to_offset), length);
+  if (!bytes) return reply_error(req, bytes.error());
+  fuse_reply_write(req, *bytes);
+}
+
+// ---- extended attributes
+
+/// Replies if there is nothing of that name to be had on this mount.
+bool is_refused(fuse_req_t req, const Server& server, std::string_view name) {
+  if (server.options.acls || !name.starts_with("system.")) return false;
+  fuse_reply_err(req, EOPNOTSUPP);
+  return true;
+}
+
+/// As getxattr(2) and listxattr(2) have it: size 0 asks how much there is.
+void reply_sized(fuse_req_t req, const Result<std::string>& bytes, size_t size) {
+  if (!bytes) return reply_error(req, bytes.error());
+  if (size == 0) {
+    fuse_reply_xattr(req, bytes->size());
+  } else if (bytes->size() > size) {
+    fuse_reply_err(req, ERANGE);
+  } else {
+    fuse_reply_buf(req, bytes->data(), bytes->size());
+  }
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t node, const char* name, size_t size) noexcept {
+  Server& server = begin(req);
+  if (is_refused(req, server, name)) return;
+  const Result<std::string> value = server.fs.get_xattr(server.inode(node), name);
+  // ls asks for the label of each file until it hears that there are none on this file system.
+  const bool is_label = std::string_view(name) == "security.selinux";
+  if (!value && is_label && value.error().as_errno() == ENODATA) {
+    fuse_reply_err(req, EOPNOTSUPP);
+    return;
+  }
+  reply_sized(req, value, size);
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size) noexcept {
+  Server& server = begin(req);
+  reply_sized(req, server.fs.list_xattrs(server.inode(node), server.caller_of(req)), size);
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t node, const char* name, const char* value, size_t size,
+                 int flags) noexcept {
+  Server& server = begin(req);
+  if (is_refused(req, server, name)) return;
+  XattrFlags xattr_flags;
+  xattr_flags.create = (flags & XATTR_CREATE) != 0;
+  xattr_flags.replace = (flags & XATTR_REPLACE) != 0;
+  xattr_flags.drop_set_gid = request_extras().drop_set_gid;
+  reply(req, server.fs.set_xattr(server.inode(node), name, std::string_view(value, size),
+                                 xattr_flags));
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t node, const char* name) noexcept {
+  Server& server = begin(req);
+  reply(req, server.fs.remove_xattr(server.inode(node), name));
+}
+
 }  // namespace
 
-// Left out, and so answered ENOSYS, which the kernel remembers: extended attributes; locks (local
-// to the kernel); copy_file_range (the kernel copies instead).  access is never asked for: the
-// kernel checks permissions itself (default_permissions).
+// Left out, and so answered ENOSYS, which the kernel remembers: locks (local to the kernel).
+// access is never asked for: the kernel checks permissions itself (default_permissions).
 const fuse_lowlevel_ops& fuse_operations() {
   static const fuse_lowlevel_ops table = [] {
     fuse_lowlevel_ops ops{};
@@ -457,6 +488,11 @@ const fuse_lowlevel_ops& fuse_operations() {
     ops.ioctl = handle_ioctl;
     ops.fallocate = op_fallocate;
     ops.lseek = op_lseek;
+    ops.copy_file_range = op_copy_file_range;
+    ops.getxattr = op_getxattr;
+    ops.listxattr = op_listxattr;
+    ops.setxattr = op_setxattr;
+    ops.removexattr = op_removexattr;
     return ops;
   }();
   return table;

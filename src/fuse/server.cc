@@ -61,12 +61,18 @@ void Server::run_waiting_task(std::function<void()> task) {
 
 Caller Server::caller_of(fuse_req_t req) const {
   const fuse_ctx* context = fuse_req_ctx(req);
+  return caller_from(context->uid, context->gid, static_cast<uint32_t>(context->pid),
+                     context->umask);
+}
+
+Caller Server::caller_from(uint32_t uid, uint32_t gid, uint32_t pid, uint32_t umask) const {
   Caller caller;
-  caller.uid = context->uid;
-  caller.gid = context->gid;
-  caller.pid = static_cast<uint32_t>(context->pid);
+  caller.uid = uid;
+  caller.gid = gid;
+  caller.pid = pid;
+  caller.umask = umask;
   // A volume mounted by an ordinary user for himself belongs to that user.
-  caller.privileged = context->uid == 0 || (!options.shared && context->uid == owner_uid_);
+  caller.privileged = uid == 0 || (!options.shared && uid == owner_uid_);
   return caller;
 }
 

@@ -36,6 +36,7 @@ class Server final : public KernelCaches {
   void run_waiting_task(std::function<void()> task);
 
   Caller caller_of(fuse_req_t req) const;
+  Caller caller_from(uint32_t uid, uint32_t gid, uint32_t pid, uint32_t umask) const;
   Inode& inode(fuse_ino_t node) { return inode_of(fs, node); }
   /// Lets the kernel read ahead further than FUSE may ask for by itself (root only; a hint).
   void widen_read_ahead_soon();

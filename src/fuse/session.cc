@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "fuse/server.h"
+#include "fuse/wire.h"
 
 namespace caw {
 namespace {
@@ -146,6 +147,10 @@ Result<void> serve(FileSystem& fs, const SessionOptions& options) {
   server.set_session(session.get());
   if (fuse_session_mount(session.get(), options.directory.c_str()) != 0) {
     return fail(Code::fuse_session);
+  }
+  if (const Result<void> attached = attach_wire(session.get()); !attached) {
+    fuse_session_unmount(session.get());
+    return attached;
   }
   int result = 0;
   {

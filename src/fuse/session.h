@@ -22,6 +22,7 @@ struct SessionOptions {
   std::vector<std::string> mount_options;  ///< each as after -o: "ro", "allow_other", "nodev" …
   bool shared = false;                     ///< other users may look in (allow_other)
   bool read_only = false;
+  bool acls = true;                        ///< POSIX ACLs are kept and enforced
   std::function<void(caw_info&)> fill_info;  ///< volume's members of caw_info
   std::function<Result<void>(caw_scrub&)> scrub;  ///< verifies a slice of the volume
   std::function<void()> ready;               ///< called once, when the directory is usable

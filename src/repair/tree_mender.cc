@@ -92,7 +92,7 @@ Result<void> TreeMender::take(std::string_view key, const Value& value) {
       if (levels_.back().is_stray) return erase(key, "below what is no directory"), Result<void>{};
       if (parsed->kind == KeyKind::dirent) return take_dirent(key, *parsed, value);
       if (parsed->kind == KeyKind::record) return take_record(key, *parsed, value);
-      return {};
+      return take_xattr(key, *parsed, value);
     case KeyKind::chunk:
     case KeyKind::owned_chunk:
       return take_data(key, *parsed, value);
@@ -245,6 +245,7 @@ Result<void> TreeMender::take_record(std::string_view key, const ParsedKey& pars
   }
   Level& level = levels_.back();
   level.records.push_back(parsed.entry);
+  if ((record->fields.flags & kInodeXattrs) != 0) level.with_xattrs.push_back(parsed.entry);
   take_kind(key, parsed, *record, mended.tree);
   if (is_root || among_orphans()) return {};
   const auto name = names_.find(record->name);
@@ -259,6 +260,34 @@ Result<void> TreeMender::take_record(std::string_view key, const ParsedKey& pars
     context_.notes.say(fmt::format("{}: the name \"{}\" said the wrong type", here(),
                                    quoted(record->name)));
   }
+  return {};
+}
+
+/// Its file's record, which came before, must say that there are some.
+Result<void> TreeMender::take_xattr(std::string_view key, const ParsedKey& parsed,
+                                    const Value& value) {
+  Level& level = levels_.back();
+  if (!std::ranges::binary_search(level.records, parsed.entry)) {
+    return erase(key, "extended attribute of no file"), Result<void>{};
+  }
+  if (value.tree != kNoNode || value.length > kMaxXattrBytes) {
+    return erase(key, "damaged extended attribute"), Result<void>{};
+  }
+  if (value.blob && context_.draft.is_lost(value.blob)) {
+    return erase(key, "the value of an extended attribute is lost"), Result<void>{};
+  }
+  const auto known = std::ranges::lower_bound(level.with_xattrs, parsed.entry);
+  if (known != level.with_xattrs.end() && *known == parsed.entry) return {};
+  level.with_xattrs.insert(known, parsed.entry);
+  const std::string record_at = record_key(level.path, parsed.entry);
+  const auto record = CAW_TRY(context_.record_at(use_.root, record_at));
+  if (!record) return {};
+  std::string flags;
+  put_fixed(flags, record->fields.flags | kInodeXattrs);
+  context_.fixes.add(use_.root, record_at,
+                     Message::make_patch(write_patch(kInodeFlagsOffset, flags)));
+  context_.notes.say(fmt::format("{}: \"{}\": was said to have no extended attributes", here(),
+                                 quoted(record->name)));
   return {};
 }
 

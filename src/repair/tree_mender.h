@@ -29,6 +29,7 @@ class TreeMender {
     std::vector<uint64_t> components;
     std::vector<uint64_t> records;         ///< entries, ascending
     std::vector<uint64_t> subdirectories;  ///< of them: without a tree of their own
+    std::vector<uint64_t> with_xattrs;     ///< of them: those that may have some
     std::map<uint64_t, uint64_t> domains;  ///< of subdirectories with one of their own: its mark
     uint64_t domain = 0;                   ///< mark of its own, or of what it is in
     bool is_stray = false;                 ///< below what is no directory: nothing here can stay
@@ -72,6 +73,7 @@ class TreeMender {
   void settle_name(const std::string& name, const Name& what);
   Result<void> take_dirent(std::string_view key, const ParsedKey& parsed, const Value& value);
   Result<void> take_record(std::string_view key, const ParsedKey& parsed, const Value& value);
+  Result<void> take_xattr(std::string_view key, const ParsedKey& parsed, const Value& value);
   bool mend_record(InodeRecord* record, Value* value, uint64_t entry);
   uint64_t domain_of(const InodeRecord& record) const;
   bool mend_number(InodeRecord* record, uint64_t entry);

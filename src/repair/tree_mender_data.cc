@@ -12,7 +12,6 @@
 namespace caw {
 namespace {
 
-constexpr uint32_t kFlagsOffset = 20;
 constexpr uint32_t kSizeOffset = 24;
 constexpr uint64_t kMaxChunk = kMaxFileBytes >> kChunkShift;
 
@@ -229,7 +228,7 @@ Result<void> TreeMender::end_file() {
       put_fixed(fields, (*record)->fields.flags | (file.became_sparse ? kInodeSparse : 0U));
       put_fixed(fields, std::max(file.end, file.size));
       context_.fixes.add(file.owner, file.key,
-                         Message::make_patch(write_patch(kFlagsOffset, fields)));
+                         Message::make_patch(write_patch(kInodeFlagsOffset, fields)));
     }
     if (file.end > file.size) {
       tell_range(file.size, file.end, "were beyond the end of the file; it is longer now");
@@ -261,6 +260,6 @@ Result<void> TreeMender::find_unseen() {
   });
 }
 
-static_assert(kFlagsOffset + sizeof(uint32_t) == kSizeOffset, "both are patched at once");
+static_assert(kInodeFlagsOffset + sizeof(uint32_t) == kSizeOffset, "both are patched at once");
 
 }  // namespace caw

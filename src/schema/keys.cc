@@ -86,6 +86,12 @@ std::string record_key(std::string_view path, uint64_t entry) {
   return key;
 }
 
+std::string xattr_prefix(std::string_view path, uint64_t entry) {
+  std::string key = start_key(kMetadata, path, kXattrSection, 9 + kMaxNameBytes / 8);
+  put_ordered(key, entry);
+  return key;
+}
+
 std::string records_end(std::string_view path) {
   return start_key(kMetadata, path, kXattrSection, 0);
 }

@@ -4,7 +4,7 @@
 //
 //   \0 PATH \1 name          dirent of `name`
 //   \0 PATH \2 entry         inode record of the entry
-//   \0 PATH \3 entry name    extended attribute (not used yet)
+//   \0 PATH \3 entry name    extended attribute of the entry: its value
 //   \1 PATH \2 entry chunk   file data
 //
 // PATH leads from the top to a directory: \4 entry for each component.  An entry number names an
@@ -34,7 +34,8 @@
 
 namespace caw {
 
-inline constexpr size_t kMaxNameBytes = 255;
+inline constexpr size_t kMaxNameBytes = 255;   ///< of a file, and of an extended attribute
+inline constexpr size_t kMaxXattrBytes = 65536;  ///< of a value
 inline constexpr uint32_t kChunkShift = 17;
 inline constexpr uint32_t kChunkBytes = 1U << kChunkShift;  ///< of file data per value
 inline constexpr uint64_t kFirstEntry = 16;                 ///< 1 and 2 are "." and ".."
@@ -52,6 +53,8 @@ std::optional<uint64_t> take_ordered(std::string_view& bytes);
 std::string body_path(std::string_view path, uint64_t entry);
 std::string dirent_key(std::string_view path, std::string_view name);
 std::string record_key(std::string_view path, uint64_t entry);
+/// What the keys of all extended attributes of an entry start with; the name follows.
+std::string xattr_prefix(std::string_view path, uint64_t entry);
 /// The end of all records of the directory at `path`.
 std::string records_end(std::string_view path);
 std::string chunk_key(std::string_view path, uint64_t entry, uint64_t chunk);

@@ -96,6 +96,11 @@ TEST(Keys, ParseGivesBackWhatWasBuilt) {
   parsed = parse_key(chunk, TreeKind::directory).value();
   EXPECT_EQ(parsed.kind, KeyKind::chunk);
   EXPECT_EQ(parsed.chunk, 3u);
+  const std::string xattr = xattr_prefix(path, 99) + "user.x";
+  parsed = parse_key(xattr, TreeKind::directory).value();
+  EXPECT_EQ(parsed.kind, KeyKind::xattr);
+  EXPECT_EQ(parsed.entry, 99u);
+  EXPECT_EQ(parsed.name, "user.x");
   EXPECT_EQ(parse_key(owned_chunk_key(7), TreeKind::file).value().chunk, 7u);
   EXPECT_EQ(parse_key(chunk_map_key(7, 1), TreeKind::system).value().kind, KeyKind::chunk_map);
   EXPECT_EQ(parse_key(domain_map_key(7, 1, 2), TreeKind::system).value().kind, KeyKind::domain_map);

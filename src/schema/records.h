@@ -49,7 +49,10 @@ inline constexpr uint32_t kMaxRecordBytes = kInodeFixedBytes + 255 + kMaxTargetB
 
 inline constexpr uint32_t kInodeSparse = 1U << 0;  ///< some of the file may be holes
 inline constexpr uint32_t kInodeClone = 1U << 1;   ///< made by clone: its owner may remove it whole
-inline constexpr uint32_t kInodeFlags = kInodeSparse | kInodeClone;
+inline constexpr uint32_t kInodeXattrs = 1U << 2;  ///< it may have extended attributes
+inline constexpr uint32_t kInodeFlags = kInodeSparse | kInodeClone | kInodeXattrs;
+
+inline constexpr uint32_t kInodeFlagsOffset = 20;  ///< in a record
 
 /// What changes in a file's life.
 struct InodeFields {

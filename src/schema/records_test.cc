@@ -15,7 +15,7 @@ InodeRecord example() {
   record.fields.uid = 0x11121314;
   record.fields.gid = 0x21222324;
   record.fields.nlink = 1;
-  record.fields.flags = kInodeClone;
+  record.fields.flags = kInodeClone | kInodeXattrs;
   record.fields.size = 0x3132333435363738;
   record.fields.mtime = {0x41, 0x42};
   record.fields.ctime = {0x51, 0x52};
@@ -34,7 +34,7 @@ InodeRecord example() {
 TEST(InodeRecord, GoldenBytes) {
   const std::string expected =
       "\xff\xa1\0\0\x14\x13\x12\x11\x24\x23\x22\x21\x01\0\0\0"s
-      "\0\0\0\0\x02\0\0\0\x38\x37\x36\x35\x34\x33\x32\x31"s
+      "\0\0\0\0\x06\0\0\0\x38\x37\x36\x35\x34\x33\x32\x31"s
       "\x41\0\0\0\0\0\0\0\x42\0\0\0\x52\0\0\0"s
       "\x51\0\0\0\0\0\0\0\x61\0\0\0\0\0\0\0"s
       "\x62\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff"s

@@ -193,6 +193,34 @@ TEST_F(FileDamage, DataOfNoFile) {
   EXPECT_EQ(after_["/lost+found/#900002"], std::to_string(S_IFREG | 0600) + " stray bytes");
 }
 
+TEST_F(FileDamage, AttributeOfNoFile) {
+  put(root_, xattr_prefix({}, 900'004) + "user.x", Message::put(inline_value("stray")));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, AttributeOfAFileThatIsSaidToHaveNone) {
+  const uint64_t entry = entry_of(root_, {}, "late3");
+  put(root_, xattr_prefix({}, entry) + "user.x", Message::put(inline_value("kept")));
+  damage_and_repair({"/late3"});
+  EXPECT_EQ(after_["/late3"], before_["/late3"] + " user.x=kept");
+}
+
+TEST_F(FileDamage, AttributeTooLong) {
+  const uint64_t entry = entry_of(root_, {}, "late4");
+  change(root_, record_key({}, entry),
+         [](InodeRecord& record) { record.fields.flags |= kInodeXattrs; });
+  put(root_, xattr_prefix({}, entry) + "user.x",
+      Message::put(inline_value(std::string(kMaxXattrBytes + 1, 'x'))));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, RecordOfAFileWithAttributesLost) {
+  const uint64_t entry = entry_of(root_, {}, "marked");
+  put(root_, record_key({}, entry), Message::erase(0));
+  damage_and_repair({"/marked"});
+  EXPECT_EQ(after_["/marked"].find("user."), std::string::npos) << "went with the record";
+}
+
 TEST_F(FileDamage, StrangeKeyAndDamagedRecord) {
   put(root_, "\5what", Message::put(inline_value("x")));
   put(root_, record_key({}, entry_of(root_, {}, "late3")), Message::put(inline_value("short")));

@@ -90,6 +90,11 @@ class SampleVolume {
     file("gone/x", 30'000);
     for (int i = 0; i < 40; ++i) file("many/n" + std::to_string(i), 33);
     EXPECT_EQ(client.symlink("a/link", "f1"), 0);
+    EXPECT_EQ(client.set_xattr("a", "user.of a directory", "kept"), 0);
+    EXPECT_EQ(client.set_xattr("a/f2", "user.short", "kept too"), 0);
+    EXPECT_EQ(client.set_xattr("a/f2", "user.long", random_bytes(seed, 900)), 0);
+    file("marked", 100);
+    EXPECT_EQ(client.set_xattr("marked", "user.short", "kept"), 0);
     EXPECT_TRUE(bed.maintain());
     EXPECT_TRUE(client.fs().sync());
     EXPECT_EQ(client.clone("a", "clone"), 0);
@@ -123,11 +128,14 @@ class SampleVolume {
         continue;
       }
       out[here] = std::to_string(entry->attributes.mode);
+      std::map<std::string, std::string> xattrs;
+      if (read_xattrs(fs, *entry->inode, xattrs) != 0) out[here] += " EIO";
       if (S_ISDIR(entry->attributes.mode)) {
         list(fs, *entry->inode, here, out);
       } else {
         out[here] += contents(fs, *entry->inode, entry->attributes);
       }
+      for (const auto& [xattr, value] : xattrs) out[here] += " " + xattr + "=" + value;
       fs.forget(*entry->inode, 1);
     }
   }

@@ -103,7 +103,7 @@ class FsCrash {
       const auto length = static_cast<uint32_t>(random_.below(random_.one_in(4) ? 20000 : 300));
       return fill_bytes(1 + length, static_cast<uint32_t>(random_.below(1U << 20)));
     };
-    switch (random_.below(13)) {
+    switch (random_.below(15)) {
       case 0:
       case 1:
         return "mkdir" + both + std::to_string(client.mkdir(a));
@@ -122,6 +122,10 @@ class FsCrash {
         return "rmdir" + both + std::to_string(client.rmdir(a));
       case 9:
         return "remove_tree" + both + std::to_string(client.remove_tree(a));
+      case 13:
+        return "setxattr" + both + std::to_string(client.set_xattr(a, "user.x", bytes()));
+      case 14:
+        return "removexattr" + both + std::to_string(client.remove_xattr(a, "user.x"));
       case 10:
         return "rename" + both + std::to_string(client.rename(a, b));
       default:

@@ -29,6 +29,9 @@ inline void dump(FsClient& client, const std::string& path, std::string& out,
       out += " size " + std::to_string(stat.size) + " sum " +
              std::to_string(std::hash<std::string>()(bytes));
     }
+    for (const auto& [xattr, value] : client.xattrs(here)) {
+      out += " " + xattr + " " + std::to_string(std::hash<std::string>()(value));
+    }
     out += '\n';
     if (S_ISDIR(stat.mode)) dump(client, here, out, numbers);
   }

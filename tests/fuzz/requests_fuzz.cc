@@ -204,6 +204,66 @@ void send_data(Kernel& kernel, uint8_t which, uint64_t node, Input& input) {
   }
 }
 
+std::string xattr_from(Input& input) {
+  static constexpr std::array<std::string_view, 6> kPrefixes = {
+      "user.", "trusted.", "security.", "system.posix_acl_access", "system.posix_acl_default", ""};
+  const auto choice = input.take<uint8_t>() % kPrefixes.size();
+  const std::string prefix(kPrefixes[choice]);
+  return prefix.starts_with("system") ? prefix + '\0' : prefix + name_from(input);
+}
+
+/// An ACL that may be one, or any bytes.
+std::string xattr_value_from(Input& input) {
+  const auto choice = input.take<uint8_t>();
+  if (choice < 64) return std::string(input.take<uint16_t>(), 'v');
+  if (choice < 128) return std::string(input.text());
+  std::string acl(bytes_of(uint32_t{2}));
+  for (const uint16_t tag : {uint16_t{1}, uint16_t{2}, uint16_t{4}, uint16_t{16}, uint16_t{32}}) {
+    if (tag % 14 == 2 && choice % 2 == 0) continue;  // nobody named, no mask
+    const std::array<uint16_t, 2> entry = {tag, static_cast<uint16_t>(input.take<uint8_t>() % 9)};
+    acl += bytes_of(entry);
+    acl += bytes_of(uint32_t{choice});
+  }
+  return acl;
+}
+
+void send_xattrs(Kernel& kernel, uint8_t which, uint64_t node, Input& input) {
+  struct Sizes {
+    uint32_t size, flags;
+  };
+  switch (which % 5) {
+    case 0: {
+      const Sizes in{input.take<uint16_t>(), 0};
+      kernel.request(FUSE_GETXATTR, node, std::string(bytes_of(in)) + xattr_from(input));
+      return;
+    }
+    case 1: {
+      const uint32_t flags = input.take<uint8_t>() % 4;
+      const std::string name = xattr_from(input);
+      const std::string value = xattr_value_from(input);
+      const Sizes in{static_cast<uint32_t>(value.size()), flags};
+      kernel.request(FUSE_SETXATTR, node, std::string(bytes_of(in)) + name + value);
+      return;
+    }
+    case 2: {
+      const Sizes in{input.take<uint16_t>(), 0};
+      kernel.request(FUSE_LISTXATTR, node, bytes_of(in));
+      return;
+    }
+    case 3:
+      kernel.request(FUSE_REMOVEXATTR, node, xattr_from(input));
+      return;
+    default: {
+      fuse_copy_file_range_in in{};
+      in.off_in = offset_from(input);
+      in.nodeid_out = kernel.node(input.take<uint8_t>());
+      in.off_out = offset_from(input);
+      in.len = offset_from(input);
+      kernel.request(FUSE_COPY_FILE_RANGE, node, bytes_of(in));
+    }
+  }
+}
+
 void send_other(Kernel& kernel, uint8_t which, uint64_t node, Input& input) {
   switch (which % 8) {
     case 0: {
@@ -241,18 +301,21 @@ void send_all(Kernel& kernel, Input& input) {
   for (int i = 0; i < kMaxRequests && !input.at_end(); ++i) {
     const auto which = input.take<uint8_t>();
     const uint64_t node = kernel.node(input.take<uint8_t>());
-    switch (which % 4) {
+    switch (which % 5) {
       case 0:
-        send_names(kernel, which / 4, node, input);
+        send_names(kernel, which / 5, node, input);
         break;
       case 1:
-        send_data(kernel, which / 4, node, input);
+        send_data(kernel, which / 5, node, input);
         break;
       case 2:
         send_ioctl(kernel, node, input);
         break;
+      case 3:
+        send_xattrs(kernel, which / 5, node, input);
+        break;
       default:
-        send_other(kernel, which / 4, node, input);
+        send_other(kernel, which / 5, node, input);
     }
   }
 }

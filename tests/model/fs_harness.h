@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -41,6 +42,20 @@ inline std::vector<std::string> split_path(std::string_view path) {
 inline int errno_noted(const Error& error) {
   if (error.as_errno() == EIO) std::fprintf(stderr, "%s\n", error.to_string().c_str());
   return error.as_errno();
+}
+
+/// All extended attributes; an errno.
+inline int read_xattrs(FileSystem& fs, Inode& inode, std::map<std::string, std::string>& out) {
+  out.clear();
+  const Result<std::string> names = fs.list_xattrs(inode, {});
+  if (!names) return errno_noted(names.error());
+  for (size_t at = 0; at < names->size(); at = names->find('\0', at) + 1) {
+    const std::string name = names->c_str() + at;
+    Result<std::string> value = fs.get_xattr(inode, name);
+    if (!value) return errno_noted(value.error());
+    out[name] = std::move(*value);
+  }
+  return 0;
 }
 
 /// Mounts and unmounts a FileSystem; calls give 0 or an errno.
@@ -169,6 +184,25 @@ class FsClient {
       return error_of(written);
     });
   }
+  int copy(std::string_view from, uint64_t offset, std::string_view to, uint64_t to_offset,
+           uint64_t length) {
+    return at(from, [&](Inode& source) {
+      return at(to, [&](Inode& target) {
+        const uint64_t size = fs_->getattr(source).value_or(Attributes{}).size;
+        const uint64_t most = std::min(length, size - std::min(size, offset));
+        uint64_t done = 0;
+        do {
+          const Result<size_t> copied =
+              fs_->copy_data(source, offset + done, target, to_offset + done, most - done);
+          if (!copied && done > 0 && copied.error().as_errno() == ENOSPC) continue;  // injected
+          if (!copied) return errno_noted(copied.error());
+          if (*copied == 0) break;
+          done += *copied;
+        } while (done < most);
+        return 0;
+      });
+    });
+  }
   int truncate(std::string_view path, uint64_t size) {
     SetAttributes set;
     set.size = size;
@@ -176,6 +210,20 @@ class FsClient {
   }
   int setattr(std::string_view path, const SetAttributes& set) {
     return at(path, [&](Inode& inode) { return error_of(fs_->setattr(inode, set, caller_)); });
+  }
+  int set_xattr(std::string_view path, std::string_view name, std::string_view value,
+                const XattrFlags& flags = {}) {
+    return at(path, [&](Inode& inode) {
+      return error_of(fs_->set_xattr(inode, name, value, flags));
+    });
+  }
+  int remove_xattr(std::string_view path, std::string_view name) {
+    return at(path, [&](Inode& inode) { return error_of(fs_->remove_xattr(inode, name)); });
+  }
+  std::map<std::string, std::string> xattrs(std::string_view path) {
+    std::map<std::string, std::string> out;
+    EXPECT_EQ(at(path, [&](Inode& inode) { return read_xattrs(*fs_, inode, out); }), 0) << path;
+    return out;
   }
   std::string read(std::string_view path) {
     std::string out;

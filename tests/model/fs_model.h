@@ -34,6 +34,9 @@ enum class Kind : uint8_t {
   clone,
   remove_tree,
   chmod,
+  set_xattr,
+  remove_xattr,
+  copy,
   open,
   close,
   write_open,
@@ -46,12 +49,14 @@ enum class Kind : uint8_t {
   crash,
 };
 inline constexpr const char* kKindNames[] = {
-    "create",     "mkdir",      "symlink",  "write",   "truncate",    "punch", "unlink",   "rmdir",
-    "rename",     "rename_new", "exchange", "clone",   "remove_tree", "chmod", "open",     "close",
-    "write_open", "read_open",  "check",    "remount", "reopen",      "sync",  "maintain", "crash"};
+    "create", "mkdir", "symlink", "write", "truncate", "punch", "unlink", "rmdir", "rename",
+    "rename_new", "exchange", "clone", "remove_tree", "chmod", "set_xattr", "remove_xattr",
+    "copy", "open", "close", "write_open", "read_open", "check", "remount", "reopen", "sync",
+    "maintain", "crash"};
 
 /// Numbers by kind: write, write_open, punch: offset, length, seed of the bytes; truncate: size;
-/// chmod: mode; open, close, write_open, read_open: slot in `slot`.
+/// chmod: mode; copy: offset in `a`, length, seed of the offset in `b`; set_xattr, remove_xattr:
+/// name in x, length of the value in y; open, close, write_open, read_open: slot in `slot`.
 struct Op {
   Kind kind = Kind::check;
   std::string a = "/", b = "/";
@@ -85,12 +90,19 @@ inline std::string op_bytes(uint64_t length, uint64_t seed) {
   return out;
 }
 
+/// Few names, so that they are met again.
+inline std::string xattr_name(uint64_t number) {
+  static constexpr const char* kNames[] = {"user.a", "user.b", "trusted.\xff", "security.c"};
+  return kNames[number % std::size(kNames)];
+}
+
 struct Node;
 using NodePtr = std::shared_ptr<Node>;
 struct Node {
   uint32_t mode = 0;
   std::string data;  ///< or the target of a link
   std::map<std::string, NodePtr> children;
+  std::map<std::string, std::string> xattrs;
   uint64_t ino = 0;  ///< as first seen; 0: not seen yet
   bool is_directory() const { return S_ISDIR(mode); }
   bool is_file() const { return S_ISREG(mode); }
@@ -169,6 +181,15 @@ class Model {
     if (!node->is_file()) return EINVAL;
     node->data.resize(size, '\0');
     return 0;
+  }
+  int copy(std::string_view from, uint64_t offset, std::string_view to, uint64_t to_offset,
+           uint64_t length) {
+    const auto [source, error] = find(from);
+    const auto [target, target_error] = find(to);
+    if (error != 0 || target_error != 0) return error != 0 ? error : target_error;
+    if (!source->is_file() || !target->is_file()) return EINVAL;
+    if (offset >= source->data.size()) return 0;
+    return write(*target, to_offset, source->data.substr(offset, length));
   }
   int punch(std::string_view path, uint64_t offset, uint64_t length) {
     const auto [node, error] = find(path);

@@ -90,6 +90,12 @@ class Runner {
     NodePtr node;
   };
 
+  /// The same place in a chunk, often the same chunk; never onto what is copied.
+  static uint64_t copy_target(const Op& op) {
+    const uint64_t chunks = op.a == op.b ? 4 + op.z % 2 : op.z % 3;
+    return op.x + chunks * kChunkBytes + (op.z % 5 == 0 ? op.z : 0);
+  }
+
   int run_client(const Op& op) {
     switch (op.kind) {
       case Kind::create:
@@ -120,6 +126,12 @@ class Runner {
         return client_.rename(op.a, op.b, {.exchange = true});
       case Kind::clone:
         return client_.clone(op.a, op.b);
+      case Kind::copy:
+        return client_.copy(op.a, op.x, op.b, copy_target(op), op.y);
+      case Kind::set_xattr:
+        return client_.set_xattr(op.a, xattr_name(op.x), op_bytes(op.y, op.z));
+      case Kind::remove_xattr:
+        return client_.remove_xattr(op.a, xattr_name(op.x));
       default:
         break;
     }
@@ -153,6 +165,14 @@ class Runner {
         return model_.rename(op.a, op.b, op.kind);
       case Kind::clone:
         return model_.clone(op.a, op.b);
+      case Kind::copy:
+        return model_.copy(op.a, op.x, op.b, copy_target(op), op.y);
+      case Kind::set_xattr:
+        if (error == 0) node->xattrs[xattr_name(op.x)] = op_bytes(op.y, op.z);
+        return error;
+      case Kind::remove_xattr:
+        if (error != 0) return error;
+        return node->xattrs.erase(xattr_name(op.x)) == 1 ? 0 : ENODATA;
       default:
         break;
     }
@@ -249,6 +269,7 @@ class Runner {
     for (const Slot& slot : slots_) {
       if (!wrong.empty() || slot.inode == nullptr) continue;
       wrong = compare_data(*slot.inode, *slot.node, "open file");
+      if (wrong.empty()) wrong = compare_xattrs(*slot.inode, *slot.node, "open file");
     }
     if (wrong.empty()) wrong = bed_->check();
     durable_ = model_.durable_copy();  // the bed made it so
@@ -265,6 +286,14 @@ class Runner {
     while (at < data.size() && at < node.data.size() && data[at] == node.data[at]) ++at;
     return path + ": data differ at " + std::to_string(at) + " of " + std::to_string(data.size()) +
            ", expected " + std::to_string(node.data.size());
+  }
+
+  std::string compare_xattrs(Inode& inode, const Node& node, const std::string& path) {
+    std::map<std::string, std::string> found;
+    if (const int error = read_xattrs(client_.fs(), inode, found)) {
+      return path + ": extended attributes: errno " + std::to_string(error);
+    }
+    return found == node.xattrs ? std::string() : path + ": extended attributes differ";
   }
 
   std::string compare_number(uint64_t ino, Node& node, const std::string& path,
@@ -289,6 +318,7 @@ class Runner {
              std::to_string(node.mode);
     }
     std::string wrong = compare_number(attributes->ino, node, path, numbers);
+    if (wrong.empty()) wrong = compare_xattrs(inode, node, path);
     if (!wrong.empty()) return wrong;
     if (S_ISLNK(node.mode)) {
       const Result<std::string> target = client_.fs().readlink(inode);
@@ -373,6 +403,9 @@ class Maker {
     op.b = random_.one_in(3) ? old_path() : new_path();
     if (op.kind == Kind::clone && random_.one_in(12)) op.a = "/";
     if (op.b == "/" || op.b.empty()) op.b = "/a";
+    if (op.kind == Kind::copy && !files_.empty() && !random_.one_in(10)) {
+      op.b = files_[random_.below(files_.size())];
+    }
     op.slot = static_cast<uint32_t>(random_.below(kSlots));
     op.z = random_.below(1000);
     choose_extent(op);
@@ -394,11 +427,16 @@ class Maker {
     const uint64_t near = random_.one_in(2) ? 0 : kChunkBytes * random_.below(3);
     op.x = random_.one_in(3) ? near : near + random_.below(random_.one_in(2) ? 200 : 60'000);
     op.y = 1 + random_.below(random_.one_in(4) ? 150'000 : random_.one_in(2) ? 20'000 : 200);
+    if (op.kind == Kind::copy) {
+      op.x = kChunkBytes * random_.below(2) + (random_.one_in(3) ? random_.below(5000) : 0);
+      op.y = 1 + random_.below(3 * kChunkBytes);
+    }
     if (op.kind == Kind::chmod) op.x = random_.below(01000);
+    if (op.kind == Kind::set_xattr) op.y = random_.below(random_.one_in(10) ? 20'000 : 100);
   }
   static bool takes_file(Kind kind) {
     return kind == Kind::write || kind == Kind::truncate || kind == Kind::punch ||
-           kind == Kind::open || kind == Kind::unlink;
+           kind == Kind::copy || kind == Kind::open || kind == Kind::unlink;
   }
   void collect(const Node& node, const std::string& path) {
     paths_.push_back(path.empty() ? "/" : path);

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -162,6 +163,11 @@ def read(path):
         return file.read()
 
 
+# u::rwx, u:1000:rw-, g::---, m::rwx, o::---
+NAMED_ACL = struct.pack("<I" + 5 * "HHI", 2, 1, 7, 0xffffffff, 2, 6, 1000, 4, 0, 0xffffffff,
+                        16, 7, 0xffffffff, 32, 0, 0xffffffff)
+
+
 def fill(root, files=200, seed=1):
     """A tree with what trees have: depths, links, empty and larger files, modes, odd names."""
     os.makedirs(root, exist_ok=True)
@@ -174,6 +180,12 @@ def fill(root, files=200, seed=1):
         write(path, (block * (length // 32 + 1))[:length])
         os.chmod(path, 0o600 + index % 0o177)
         os.utime(path, ns=(10**18 + index, 10**18 + 7 * index))
+        if index % 10 == 3:
+            os.setxattr(path, f"user.{index}", block * (index % 7 * 50))
+    os.setxattr(os.path.join(root, "d0"), "user.of a directory", b"kept")
+    os.setxattr(root, "trusted.of the top", b"kept")
+    os.setxattr(os.path.join(root, "d0", "e0"), "system.posix_acl_default", NAMED_ACL)
+    os.setxattr(os.path.join(root, "d0"), "system.posix_acl_access", NAMED_ACL)
     os.symlink("d0/e0", os.path.join(root, "link"))
     os.symlink("nowhere", os.path.join(root, "d1", "dangling"))
     os.mkfifo(os.path.join(root, "d2", "fifo"))
@@ -191,6 +203,8 @@ def describe(path, numbers=False):
     status = os.lstat(path)
     fields = [stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_uid,
               status.st_gid, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink]
+    for name in sorted(os.listxattr(path, follow_symlinks=False)):
+        fields.append((name, os.getxattr(path, name, follow_symlinks=False)))
     if stat.S_ISREG(status.st_mode):
         fields += [status.st_size, hashlib.sha256(read(path)).hexdigest()]
     elif stat.S_ISLNK(status.st_mode):
