@@ -14,7 +14,7 @@ namespace {
 ///   off size field
 ///     0    8 magic            "CAWFSVOL"
 ///     8    8 checksum         XXH3-64 of bytes [16, 4096)
-///    16    4 version          2
+///    16    4 version          3; 2 is read, too: it had no hard links
 ///    20    4 block_bytes      4096
 ///    24    8 features         bits a reader must know; none so far
 ///    32   16 uuid
@@ -160,7 +160,7 @@ AlignedBuffer encode_superblock(const Superblock& superblock) {
   CAW_ASSERT(superblock.label.size() <= kMaxLabelBytes && shape_is_valid(superblock.shape));
   Layout out{};
   std::memcpy(out.magic, kMagic, sizeof(kMagic));
-  out.version = superblock.version;
+  out.version = kFormatVersion;
   out.block_bytes = kBlockSize;
   out.features = superblock.features_incompatible;
   std::copy(superblock.uuid.begin(), superblock.uuid.end(), out.uuid);
@@ -203,7 +203,8 @@ Result<Superblock> decode_superblock(std::string_view block) {
   if (checksum64(block.substr(kChecksumFrom)) != in.checksum) {
     return fail(Code::superblock_damaged, 0, "checksum");
   }
-  if (in.version != kFormatVersion || (in.features & ~kKnownFeatures) != 0) {
+  if (in.version < kOldestVersion || in.version > kFormatVersion ||
+      (in.features & ~kKnownFeatures) != 0) {
     return fail(Code::format_version, in.version, "decode_superblock");
   }
   if (!fields_are_valid(in)) return fail(Code::superblock_damaged, 0, "fields");

@@ -13,7 +13,8 @@
 
 namespace caw {
 
-inline constexpr uint32_t kFormatVersion = 2;
+inline constexpr uint32_t kFormatVersion = 3;  ///< written
+inline constexpr uint32_t kOldestVersion = 2;  ///< read
 inline constexpr uint64_t kMinVolumeBlocks = 4096;          ///< 16 MiB
 inline constexpr uint64_t kRegionBlocks = 32768;            ///< 128 MiB; one bitmap block each
 

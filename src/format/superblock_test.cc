@@ -57,7 +57,7 @@ TEST(Superblock, GoldenBytes) {
   using std::string_view_literals::operator""sv;
   EXPECT_EQ(bytes.substr(0, 8), "CAWFSVOL");
   EXPECT_EQ(load_fixed<uint64_t>(bytes.data() + 8), checksum64(bytes.substr(16)));
-  EXPECT_EQ(bytes.substr(16, 16), "\x02\0\0\0\0\x10\0\0\0\0\0\0\0\0\0\0"sv);
+  EXPECT_EQ(bytes.substr(16, 16), "\x03\0\0\0\0\x10\0\0\0\0\0\0\0\0\0\0"sv);
   EXPECT_EQ(bytes.substr(32, 4), "\xa0\xa1\xa2\xa3");
   EXPECT_EQ(bytes.substr(48, 8), "label\0\0\0"sv);
   EXPECT_EQ(bytes.substr(112, 24), "\0\x20\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0"sv);
@@ -72,7 +72,7 @@ TEST(Superblock, GoldenBytes) {
   EXPECT_EQ(bytes.substr(528, 16), "\0\0\0\0\0\0\0\x80\x88\x77\x66\x55\x44\x33\x22\x11"sv);
   EXPECT_EQ(bytes.substr(544, 24), "\x06\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x10\0\0\0\0\0\0"sv);
   EXPECT_EQ(bytes.substr(568, 16), "\xf0\x1f\0\0\0\0\0\0\x10\0\0\0\0\0\0\0"sv);
-  EXPECT_EQ(checksum64(bytes), 0xea76a94d9bd663d3U);
+  EXPECT_EQ(checksum64(bytes), 0x3f58418a4c611230U);
 }
 
 TEST(Superblock, EveryFlippedBitIsNoticed) {
@@ -95,7 +95,8 @@ TEST(Superblock, FieldsAreChecked) {
     return decode_error(bytes);
   };
   EXPECT_EQ(with(16, uint32_t{1}), Code::format_version);
-  EXPECT_EQ(with(16, uint32_t{3}), Code::format_version);
+  EXPECT_EQ(with(16, uint32_t{4}), Code::format_version);
+  EXPECT_EQ(with(16, uint32_t{2}), Code::unknown) << "only lacks hard links";
   EXPECT_EQ(with(24, uint64_t{1}), Code::format_version) << "unknown feature";
   constexpr Code kBad = Code::superblock_damaged;
   EXPECT_EQ(with(20, uint32_t{512}), kBad) << "block size";

@@ -1,11 +1,15 @@
 // FileSystemImpl: the one FileSystem.  Its methods are spread over *.cc by subject.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +72,7 @@ class FileSystemImpl final : public FileSystem {
   Result<Entry> symlink(Inode& parent, std::string_view name, std::string_view target,
                         const Caller& caller) override;
   Result<std::string> readlink(Inode& inode) override;
+  Result<Entry> link(Inode& inode, Inode& parent, std::string_view name) override;
   Result<void> unlink(Inode& parent, std::string_view name) override;
   Result<void> rmdir(Inode& parent, std::string_view name) override;
   Result<void> rename(Inode& from_parent, std::string_view from, Inode& to_parent,
@@ -91,7 +96,8 @@ class FileSystemImpl final : public FileSystem {
   std::vector<uint64_t> writers_below(Inode& source) override;
   Result<Entry> clone(Inode& source, Inode& parent, std::string_view name,
                       const Caller& caller) override;
-  Result<void> remove_tree(Inode& parent, std::string_view name, const Caller& caller) override;
+  Result<std::vector<uint64_t>> remove_tree(Inode& parent, std::string_view name,
+                                            const Caller& caller) override;
   Result<bool> same(Inode& a, Inode& b) override;
 
  private:
@@ -124,6 +130,7 @@ class FileSystemImpl final : public FileSystem {
   Result<void> put_content(Batch& batch, const Inode& inode, const InodeFields& fields);
   std::unique_ptr<Inode> make_fixed_inode(Inode* parent, uint64_t entry, TreeRef tree);
   Result<void> drop_orphans();
+  Result<void> look_for_links();
 
   // ---- names (names.cc)
   struct NewEntry {
@@ -135,9 +142,26 @@ class FileSystemImpl final : public FileSystem {
   Result<Entry> make_entry(Inode& parent, const NewEntry& what, const Caller& caller);
   Result<void> remove_entry(Inode& parent, std::string_view name, bool directory);
   Result<void> check_empty(const Inode& directory);
-  /// Fails with not_found and sets `changed` unless `name` still leads to `child` (null: nowhere).
-  Result<void> check_still(const Place& place, std::string_view name, const Inode* child,
-                           bool& changed);
+  /// Fails with not_found and sets `changed` unless `name` in `parent` still leads to `child`
+  /// (null: nowhere).  Returns its dirent, if any.
+  Result<std::optional<Dirent>> check_still(const Inode& parent, std::string_view name,
+                                            const Inode* child, bool& changed);
+  /// A name that goes; its file goes as well, or becomes an orphan if it is open, unless it has
+  /// others.
+  struct Drop {
+    Inode& child;
+    Dirent dirent;
+    bool open = false;
+    uint64_t orphan_entry = 0;
+    Timestamp ctime;
+    bool is_last() const { return !dirent.is_linked() || child.nlink() <= 1; }
+  };
+  Result<void> drop_name(Batch& batch, const Place& place, std::string_view name, const Drop& drop);
+  void finish_drop(const Drop& drop);
+  /// The attempt did not begin since `child` was removed meanwhile.
+  static bool is_gone(const Result<void>& done, const Inode& child) {
+    return !done && done.error().code == Code::stale_inode && child.is_removed();
+  }
 
   // ---- moving and erasing records, in an attempt (moves.cc)
   /// Erases the record and the data of a file, or the record of a directory.
@@ -151,6 +175,7 @@ class FileSystemImpl final : public FileSystem {
     uint64_t domain = 0;  ///< of the directory
     uint64_t entry = 0;
     std::string_view name;
+    Inode* parent = nullptr;  ///< whose place it is; not set for the system tree's
   };
   /// Requires: make_movable().
   Result<void> move_records(Batch& batch, const Inode& inode, const InodeFields& fields,
@@ -163,15 +188,108 @@ class FileSystemImpl final : public FileSystem {
   void reap_orphan(Inode& inode);
   bool any_open_within(const Inode& inode) const;
 
+  // ---- hard links: names and link counts (link_names.cc)
+  // "under the gate": under either side of the topology gate.
+
+  /// The root or clone whose domain of links `directory` is in; null: among the orphans.  Under the
+  /// gate.
+  Inode* top_of(const Inode& directory) const;
+  bool is_top(const Inode& directory) const;
+  static bool is_in_orphan(const Inode& inode);
+  /// Where the inode of a name is.  Under the gate.
+  bool leads_to(const Inode& parent, const Dirent& dirent, const Inode& child) const;
+  bool is_linked(const Inode& inode) const {
+    return inode.parent == globals_.get() || inode.parent->entry == kLinksEntry;
+  }
+  LinkScope scope_of(const Inode& linked) const {
+    return linked.parent == globals_.get() ? LinkScope::global : LinkScope::local;
+  }
+  /// The top of `directory` with one reference more.  Under the gate.
+  Hold hold_top(const Inode& directory);
+  /// Links directory of `top` in core, its counts taken; none if there is none.
+  Result<Hold> links_directory(Inode& top);
+  Result<Hold> make_links_directory(Inode& top);
+  /// The inode that the linked name leads to; none if that changed meanwhile.  Fails: not_found.
+  Result<Hold> load_linked(Inode& parent, std::string_view name);
+  void put_linked_name(Batch& batch, const Place& place, std::string_view name,
+                       const Dirent& dirent);
+  void erase_linked_name(Batch& batch, const Place& place, std::string_view name, uint64_t entry);
+  /// Of every owner of a tree at or above `directory`.
+  Result<void> put_marks(Batch& batch, const Inode& directory);
+  Result<void> move_links(Batch& batch, const Inode& directory, const Destination& to);
+  Result<void> put_links(Batch& batch, const Inode& linked, uint32_t nlink, const Timestamp& ctime);
+  Result<void> take_counts(Inode& links);
+  Result<void> count_in_memory(Inode& links);
+  uint32_t counted_links(const Inode& parent, uint64_t entry, uint32_t recorded);
+  using LinkCounts = absl::flat_hash_map<uint64_t, uint32_t>;
+  Result<LinkCounts> count_local(const Place& top);
+  Result<void> correct_counts(Batch& batch, const Place& place, const LinkCounts& counts);
+
+  // ---- hard links: where their records are (link_groups.cc)
+  enum class Home : uint8_t { gone, plain, same_domain, other_domain };
+  Home home_of(const Inode& file, const Inode& parent) const;
+  Result<void> add_name(Inode& file, Inode& parent, std::string_view name, bool& changed);
+  /// Gives a file with one name a record in the links directory of its domain.
+  Result<void> make_linked(Inode& file);
+  struct Regrouping;
+  /// Makes local groups of the domain of `within` global: that of `file`, or, if it is null, all
+  /// with a name at or below `within`.
+  Result<void> globalize(Inode& within, const Inode* file);
+  Result<void> prepare(Regrouping& work);
+  Result<void> find_names(Regrouping& work);
+  Result<void> try_globalize(Regrouping& work, Batch& batch);
+  /// True if `directory` moves out of the domain of links that some names in it are local to.
+  Result<bool> needs_globalize(const Inode& directory, const Inode& from, const Inode& to);
+  /// Of a whole tree.
+  struct Removal {
+    struct Gone {
+      Hold inode;
+      uint32_t nlink = 0;         ///< that are left
+      uint64_t orphan_entry = 0;  ///< of an open one without any
+    };
+    Hold links;  ///< of the domain that the tree is in
+    uint64_t orphan_entry = 0;
+    Timestamp ctime;
+    std::vector<Gone> gone;
+    std::vector<uint64_t> stale;  ///< node ids whose link counts changed
+    bool changed = false;
+  };
+  Result<void> drop_names_below(Batch& batch, Inode& directory, Removal& removal);
+  Result<void> drop_group(Batch& batch, Inode& links, uint64_t group, uint32_t names,
+                          Removal& removal);
+  void finish_removal(Removal& removal);
+
+  // ---- hard links: clones (link_clone.cc)
+  /// Puts into the new clone `id` what the local groups of its source need.
+  Result<void> share_links(Batch& batch, const Inode& source, uint64_t domain, NodeId id);
+  Result<bool> holds_globals(const Inode& source);
+  struct GlobalClone;
+  Result<NodeId> clone_with_globals(const Inode& source, const InodeRecord& record,
+                                    const Destination& to, const InodeFields& parent_fields);
+  Result<void> find_globals(GlobalClone& work);
+  Result<void> clone_aside(GlobalClone& work);
+  Result<void> clone_group_aside(GlobalClone& work, uint64_t group, const Inode& file);
+  Result<void> open_directories(GlobalClone& work);
+  Result<void> name_globals(const GlobalClone& work, const std::vector<uint64_t>& route,
+                            const Inode& directory, Batch& batch);
+  Result<void> hang_globals(GlobalClone& work, const InodeFields& parent_fields, Batch& batch);
+  void drop_aside(const GlobalClone& work);
+
   // ---- rename (rename.cc)
   struct Rename;
   Result<void> try_rename(Rename& rename, Batch& batch);
   Result<void> rename_within(Rename& rename, Batch& batch);
   Result<void> rename_across(Rename& rename, Batch& batch);
+  struct Moving;
+  void erase_old_name(Batch& batch, const Moving& moving);
+  Result<void> put_moved_name(Batch& batch, const Moving& moving);
+  Result<void> put_name_within(Batch& batch, const Moving& moving);
+  Result<void> check_domain(Rename& rename, const Moving& moving, Inode*& to_globalize);
   Result<void> add_aliases(Rename& rename);
   Result<void> remove_replaced(Rename& rename, Batch& batch);
   Result<void> put_new_name(Batch& batch, const Inode& inode, const InodeFields& fields,
                             std::string_view name);
+  void drop_alias(const Moving& moving);
   void finish_rename(Rename& rename);
 
   // ---- data (data.cc, extents.cc)
@@ -192,6 +310,7 @@ class FileSystemImpl final : public FileSystem {
   Result<Listed> decode_listed(const Cursor& cursor, size_t prefix_bytes);
   Result<void> list(Inode& directory, uint64_t after,
                     const std::function<Result<bool>(const Listed&)>& emit);
+  Result<Hold> load_listed(Inode& directory, const Listed& listed);
   Result<bool> emit_dots(Inode& directory, uint64_t after,
                          const std::function<bool(const DirectoryEntry&)>& emit);
 
@@ -199,6 +318,9 @@ class FileSystemImpl final : public FileSystem {
   Result<void> check_clone_permission(const Inode& source, const Inode& parent,
                                       const Caller& caller) const;
   Result<void> check_removal_permission(const Inode& parent, Inode& child, const Caller& caller);
+  bool may_have_name_in(const Inode& file, const Inode& source) const;
+  InodeRecord record_of_clone(const Inode& source, const Inode& parent, std::string_view name);
+  Result<Hold> links_around(const Inode& directory);
   Result<bool> owns_all_below(Inode& directory, uint32_t uid);
   Result<bool> owns_all_in(const Place& directory, uint32_t uid);
   Result<NodeId> clone_contents(Batch& batch, const Inode& source, const InodeRecord& record,
@@ -210,7 +332,14 @@ class FileSystemImpl final : public FileSystem {
                           const Aside& aside);
   Result<void> remove_contents(Batch& batch, Inode& directory, uint64_t orphan_entry);
   struct Comparison;
-  Result<bool> same_contents(Comparison& comparison, const Place& a, const Place& b);
+  struct Compared;
+  struct ComparedEntry;
+  Result<Compared> compared(const Inode& directory);
+  Result<Compared> compared_below(const Compared& in, const ComparedEntry& entry);
+  Result<ComparedEntry> compared_entry(const Compared& in, const Cursor& cursor,
+                                       size_t prefix_bytes);
+  Result<Place> links_place(const Place& top);
+  Result<bool> same_contents(Comparison& comparison, const Compared& in_a, const Compared& in_b);
 
   Forest& forest_;
   const FsOptions options_;
@@ -220,11 +349,19 @@ class FileSystemImpl final : public FileSystem {
   IdPool stamps_;
   std::unique_ptr<Inode> system_;
   std::unique_ptr<Inode> orphans_;
+  std::unique_ptr<Inode> globals_;  ///< links directory of files linked between domains
   Topology topology_;
   InodeLocks locks_;
   OpenFiles open_files_;
   InodeTable table_;
   Budget atime_budget_{64, 16};
+  /// Held by who adds linked names without the exclusive topology gate (shared), and by clones that
+  /// rely on there being none (exclusive).
+  std::shared_mutex links_mutex_;
+  std::atomic<bool> has_globals_{false};  ///< set before the first, under the exclusive gate
+  std::mutex counts_mutex_;
+  /// Of a read-only volume: counts that cannot be written.  Each links directory stays in core.
+  std::map<const Inode*, LinkCounts> counts_;
   Inode* root_ = nullptr;
 };
 

@@ -96,6 +96,12 @@ TEST(Keys, ParseGivesBackWhatWasBuilt) {
   parsed = parse_key(chunk, TreeKind::directory).value();
   EXPECT_EQ(parsed.kind, KeyKind::chunk);
   EXPECT_EQ(parsed.chunk, 3u);
+  parsed = parse_key(link_key(path, 99), TreeKind::directory).value();
+  EXPECT_EQ(parsed.kind, KeyKind::link);
+  EXPECT_EQ(parsed.path, (std::vector<uint64_t>{16, 1ULL << 40}));
+  EXPECT_EQ(parsed.entry, 99u);
+  EXPECT_EQ(link_key("", 16), "\x04\x02\x01\x10"s);
+  EXPECT_FALSE(parse_key("\x04\x01name"s, TreeKind::directory));
   EXPECT_EQ(parse_key(owned_chunk_key(7), TreeKind::file).value().chunk, 7u);
   EXPECT_EQ(parse_key(chunk_map_key(7, 1), TreeKind::system).value().kind, KeyKind::chunk_map);
   EXPECT_EQ(parse_key(domain_map_key(7, 1, 2), TreeKind::system).value().kind, KeyKind::domain_map);

@@ -103,7 +103,7 @@ class FsCrash {
       const auto length = static_cast<uint32_t>(random_.below(random_.one_in(4) ? 20000 : 300));
       return fill_bytes(1 + length, static_cast<uint32_t>(random_.below(1U << 20)));
     };
-    switch (random_.below(13)) {
+    switch (random_.below(15)) {
       case 0:
       case 1:
         return "mkdir" + both + std::to_string(client.mkdir(a));
@@ -124,6 +124,9 @@ class FsCrash {
         return "remove_tree" + both + std::to_string(client.remove_tree(a));
       case 10:
         return "rename" + both + std::to_string(client.rename(a, b));
+      case 11:
+      case 12:
+        return "link" + both + std::to_string(client.link(a, b));
       default:
         return "clone" + both + std::to_string(client.clone(a, b));
     }

@@ -31,6 +31,7 @@ enum class Kind : uint8_t {
   rename,
   rename_new,
   exchange,
+  link,
   clone,
   remove_tree,
   chmod,
@@ -46,9 +47,10 @@ enum class Kind : uint8_t {
   crash,
 };
 inline constexpr const char* kKindNames[] = {
-    "create",     "mkdir",      "symlink",  "write",   "truncate",    "punch", "unlink",   "rmdir",
-    "rename",     "rename_new", "exchange", "clone",   "remove_tree", "chmod", "open",     "close",
-    "write_open", "read_open",  "check",    "remount", "reopen",      "sync",  "maintain", "crash"};
+    "create", "mkdir",      "symlink",   "write",      "truncate",  "punch", "unlink",
+    "rmdir",  "rename",     "rename_new", "exchange",  "link",      "clone", "remove_tree",
+    "chmod",  "open",       "close",     "write_open", "read_open", "check", "remount",
+    "reopen", "sync",       "maintain",  "crash"};
 
 /// Numbers by kind: write, write_open, punch: offset, length, seed of the bytes; truncate: size;
 /// chmod: mode; open, close, write_open, read_open: slot in `slot`.
@@ -96,11 +98,28 @@ struct Node {
   bool is_file() const { return S_ISREG(mode); }
 };
 
+/// Names of one node are names of one node in the copy.
+using Copies = std::map<const Node*, NodePtr>;
+inline NodePtr deep_copy(const Node& node, bool keep_ino, Copies& copies) {
+  NodePtr& out = copies[&node];
+  if (out) return out;
+  out = std::make_shared<Node>(node);
+  NodePtr copy = out;
+  if (!keep_ino) copy->ino = 0;
+  for (auto& [name, child] : copy->children) child = deep_copy(*child, keep_ino, copies);
+  return copy;
+}
 inline NodePtr deep_copy(const Node& node, bool keep_ino) {
-  auto out = std::make_shared<Node>(node);
-  if (!keep_ino) out->ino = 0;
-  for (auto& [name, child] : out->children) child = deep_copy(*child, keep_ino);
-  return out;
+  Copies copies;
+  return deep_copy(node, keep_ino, copies);
+}
+
+/// How many names each node has at and below `node`.
+inline void count_names(const Node& node, std::map<const Node*, uint32_t>& names) {
+  for (const auto& [name, child] : node.children) {
+    ++names[child.get()];
+    count_names(*child, names);
+  }
 }
 
 inline void count(const Node& node, uint64_t& nodes, uint64_t& bytes) {
@@ -221,6 +240,18 @@ class Model {
     from_parent->children.erase(source);
     to_parent->children[to_name] = moved;
     if (exchange) from_parent->children[from_name] = target;
+    return 0;
+  }
+  int link(std::string_view from, std::string_view to) {
+    const auto [node, error] = find(from);
+    if (error != 0) return error;
+    NodePtr parent;
+    std::string name;
+    if (const int parent_error = find_parent(to, parent, name)) return parent_error;
+    if (node->is_directory()) return EPERM;
+    if (!parent->is_directory()) return ENOTDIR;
+    if (parent->children.contains(name)) return EEXIST;
+    parent->children[name] = node;
     return 0;
   }
   int clone(std::string_view from, std::string_view to) {

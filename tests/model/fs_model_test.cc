@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
-#include <set>
+#include <map>
 
 #include "schema/keys.h"
 #ifdef CAW_WITHOUT_ENGINE
@@ -89,6 +89,8 @@ class Runner {
     Inode* inode = nullptr;
     NodePtr node;
   };
+  /// Who shows which inode number.
+  using Numbers = std::map<uint64_t, const Node*>;
 
   int run_client(const Op& op) {
     switch (op.kind) {
@@ -118,6 +120,8 @@ class Runner {
         return client_.rename(op.a, op.b, {.no_replace = true});
       case Kind::exchange:
         return client_.rename(op.a, op.b, {.exchange = true});
+      case Kind::link:
+        return client_.link(op.a, op.b);
       case Kind::clone:
         return client_.clone(op.a, op.b);
       default:
@@ -151,6 +155,8 @@ class Runner {
       case Kind::rename_new:
       case Kind::exchange:
         return model_.rename(op.a, op.b, op.kind);
+      case Kind::link:
+        return model_.link(op.a, op.b);
       case Kind::clone:
         return model_.clone(op.a, op.b);
       default:
@@ -244,7 +250,9 @@ class Runner {
   // ---- comparison
 
   std::string check() {
-    std::set<uint64_t> numbers;
+    Numbers numbers;
+    names_.clear();
+    count_names(*model_.root(), names_);
     std::string wrong = compare(*client_.fs().root(), *model_.root(), "", numbers);
     for (const Slot& slot : slots_) {
       if (!wrong.empty() || slot.inode == nullptr) continue;
@@ -268,8 +276,8 @@ class Runner {
   }
 
   std::string compare_number(uint64_t ino, Node& node, const std::string& path,
-                             std::set<uint64_t>& numbers) {
-    if (ino == 0 || !numbers.insert(ino).second) {
+                             Numbers& numbers) {
+    if (ino == 0 || numbers.emplace(ino, &node).first->second != &node) {
       return path + ": inode number " + std::to_string(ino) + " is shown twice";
     }
     if (node.ino != 0 && node.ino != ino) {
@@ -281,12 +289,17 @@ class Runner {
   }
 
   std::string compare(Inode& inode, Node& node, const std::string& path,
-                      std::set<uint64_t>& numbers) {
+                      Numbers& numbers) {
     const Result<Attributes> attributes = client_.fs().getattr(inode);
     if (!attributes) return path + ": " + attributes.error().to_string();
     if (attributes->mode != node.mode) {
       return path + ": mode " + std::to_string(attributes->mode) + ", expected " +
              std::to_string(node.mode);
+    }
+    const uint32_t names = node.is_directory() ? 1 : names_.at(&node);
+    if (attributes->nlink != names) {
+      return path + ": link count " + std::to_string(attributes->nlink) + ", expected " +
+             std::to_string(names);
     }
     std::string wrong = compare_number(attributes->ino, node, path, numbers);
     if (!wrong.empty()) return wrong;
@@ -303,7 +316,7 @@ class Runner {
   }
 
   std::string compare_children(Inode& inode, Node& node, const std::string& path,
-                               std::set<uint64_t>& numbers) {
+                               Numbers& numbers) {
     std::map<std::string, uint64_t> listed;
     if (const int error = client_.list_inode(inode, listed)) {
       return path + ": readdir: errno " + std::to_string(error);
@@ -331,6 +344,7 @@ class Runner {
   FsClient client_;
   Model model_;
   std::optional<Model> durable_;
+  std::map<const Node*, uint32_t> names_;
   std::array<Slot, kSlots> slots_;
 };
 
@@ -347,6 +361,7 @@ class Maker {
     weights_[static_cast<size_t>(Kind::mkdir)] += 6;
     weights_[static_cast<size_t>(Kind::write)] += 4;
     weights_[static_cast<size_t>(Kind::clone)] += 2;
+    weights_[static_cast<size_t>(Kind::link)] += 3;
     for (const Kind rare : {Kind::check, Kind::remount, Kind::reopen, Kind::crash, Kind::sync}) {
       weights_[static_cast<size_t>(rare)] = 1;
     }
@@ -398,7 +413,7 @@ class Maker {
   }
   static bool takes_file(Kind kind) {
     return kind == Kind::write || kind == Kind::truncate || kind == Kind::punch ||
-           kind == Kind::open || kind == Kind::unlink;
+           kind == Kind::open || kind == Kind::unlink || kind == Kind::link;
   }
   void collect(const Node& node, const std::string& path) {
     paths_.push_back(path.empty() ? "/" : path);
