@@ -109,9 +109,7 @@ class TreeCheck {
   bool is_system_top() const { return tree_.kind == TreeKind::system && levels_.size() == 1; }
   /// Where records stand that names elsewhere lead to.
   bool among_linked() const {
-    return tree_.kind == TreeKind::system
-               ? levels_.size() == 2 && levels_[1].entry == kLinksEntry
-               : tree_.is_links && levels_.size() == 1;
+    return tree_.is_links && levels_.size() == 1;
   }
   bool among_orphans() const {
     return tree_.kind == TreeKind::system && levels_.size() == 2 &&
@@ -171,9 +169,8 @@ void TreeCheck::go_to(std::string_view key, const std::vector<uint64_t>& path) {
   levels_.resize(common + 1);
   for (; common < path.size(); ++common) {
     const std::vector<uint64_t>& known = levels_.back().subdirectories;
-    const bool reserved = is_system_top() && (path[common] == kOrphansEntry ||
-                                              path[common] == kLinksEntry);
-    if (!reserved && !std::ranges::binary_search(known, path[common])) {
+    const bool orphans = is_system_top() && path[common] == kOrphansEntry;
+    if (!orphans && !std::ranges::binary_search(known, path[common])) {
       wrong(key, fmt::format("below entry {}, which is no directory here", path[common]));
     }
     const auto own = levels_.back().domains.find(path[common]);
@@ -321,11 +318,10 @@ void TreeCheck::take_link_name(std::string_view key, const ParsedKey& parsed,
 void TreeCheck::take_reserved(std::string_view key, const ParsedKey& parsed,
                               const InodeRecord& record, NodeId root) {
   const bool is_here = parsed.path.empty() && (tree_.is_top || is_system_top());
-  if (!is_here || !record.fields.is_directory() || (root == kNoNode) == tree_.is_top) {
+  if (!is_here || !record.fields.is_directory() || root == kNoNode) {
     return wrong(key, "not the record of a links directory");
   }
-  links_.links = tree_.is_top ? root : tree_.root;
-  if (!tree_.is_top) return;
+  links_.links = root;
   links_.is_uncounted = (record.fields.flags & kInodeUncounted) != 0;
   PendingTree tree{root};
   tree.is_links = true;

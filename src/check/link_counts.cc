@@ -76,17 +76,19 @@ void LinkCounts::check_marks(NodeId tree, const TreeLinks& links, Findings& find
 }
 
 void LinkCounts::compare(NodeId system, NodeId root, Findings& findings) const {
-  bool any = files_.contains(system);
+  bool any = false;
   for (const auto& [tree, links] : trees_) {
     any = any || !links.names.empty() || (tree != system && links.links != kNoNode);
     if (tree != system) check_marks(tree, links, findings);
     if (links.is_top) compare_top(tree, links, findings);
   }
   const auto of_system = trees_.find(system);
-  if (any && (of_system == trees_.end() || of_system->second.links == kNoNode)) {
-    findings.add(Code::check_files, raw(system), "there are hard links, and nothing says so");
+  const NodeId global = of_system == trees_.end() ? kNoNode : of_system->second.links;
+  if (global != kNoNode) {
+    compare_files(global, count(root, LinkScope::global), true, findings);
+  } else if (any) {
+    findings.add(Code::check_files, raw(system), "hard links without a global links directory");
   }
-  compare_files(system, count(root, LinkScope::global), true, findings);
 }
 
 }  // namespace caw

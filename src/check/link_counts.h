@@ -24,14 +24,14 @@ struct TreeLinks {
   std::vector<LinkEntry> names;  ///< of its links index
   std::vector<Owned> owned;      ///< directories with trees of their own
   bool is_top = false;           ///< of the root, or of a clone
-  NodeId links = kNoNode;   ///< tree of its links directory; in the system tree: its own
+  NodeId links = kNoNode;   ///< of its links directory; of the system tree: the global one
   bool is_uncounted = false;
 };
 
 class LinkCounts {
  public:
   TreeLinks& of_tree(NodeId tree) { return trees_[tree]; }
-  /// The record of a linked file in the links directory with this tree; of the system tree: global.
+  /// The record of a linked file in the links directory with this tree.
   void add_file(NodeId tree, uint64_t group, uint32_t nlink) { files_[tree][group] = nlink; }
   /// After all trees.  `system` and `root` are the system tree and that of "/".
   void compare(NodeId system, NodeId root, Findings& findings) const;

@@ -292,7 +292,7 @@ Result<std::vector<uint64_t>> FileSystemImpl::remove_tree(Inode& parent, std::st
       CAW_TRY(unlink(parent, name));
       return std::vector<uint64_t>{reinterpret_cast<uint64_t>(child.get())};
     }
-    Removal removal;
+    TreeRemoval removal;
     removal.links = CAW_TRY(links_around(parent));
     InodeLocks::Held held(locks_, {&parent, child.get()});
     const InodeFields parent_fields = touched(parent);
@@ -359,106 +359,13 @@ Result<void> FileSystemImpl::remove_contents(Batch& batch, Inode& directory,
 
 // ---- sameness
 
-/// What a name stands for, in two directories that are compared.
-struct FileSystemImpl::Compared {
-  Place place;
-  Place links;  ///< of its domain; no tree: there is none
-};
-
-/// Two directories, compared record by record; content stamps stand for the data of files.
-struct FileSystemImpl::Comparison {
-  uint64_t left = kMaxLookedAt;
-  std::vector<std::pair<Compared, Compared>> pending;
-};
-
-struct FileSystemImpl::ComparedEntry {
-  std::string name;
-  InodeRecord record;  ///< of the file, however it is named
-  NodeId tree = kNoNode;
-  uint64_t entry = 0;
-};
-
-Result<FileSystemImpl::ComparedEntry> FileSystemImpl::compared_entry(const Compared& in,
-                                                                     const Cursor& cursor,
-                                                                     size_t prefix_bytes) {
-  ComparedEntry out;
-  out.entry = CAW_TRY(chunk_of_key(cursor.key(), prefix_bytes));
-  out.tree = cursor.value().tree;
-  const std::string bytes = CAW_TRY(read_record(forest_, cursor.value()));
-  if (!is_link_name(bytes)) {
-    out.record = CAW_TRY(decode_inode(bytes));
-    out.name = out.record.name;
-    return out;
-  }
-  LinkName name = CAW_TRY(decode_link_name(bytes));
-  out.name = std::move(name.name);
-  const Place links = name.scope == LinkScope::global
-                          ? Place{system_->tree(), body_path({}, kLinksEntry)}
-                          : in.links;
-  if (!links.tree) return fail(Code::record_malformed, name.group, "links directory");
-  out.record = CAW_TRY(
-      read_inode_record({links.tree, record_key(links.path, name.group)}));
-  return out;
-}
-
-/// The links directory in the contents of a top.
-Result<Place> FileSystemImpl::links_place(const Place& top) {
-  const std::optional<Value> value =
-      CAW_TRY(forest_.get(top.tree, record_key(top.path, kLinksEntry)));
-  if (!value || value->tree == kNoNode) return Place{};
-  return Place{forest_.open_tree(value->tree), {}};
-}
-
-Result<FileSystemImpl::Compared> FileSystemImpl::compared_below(const Compared& in,
-                                                                const ComparedEntry& entry) {
-  Compared out = in;
-  out.place = entry.tree == kNoNode
-                  ? Place{in.place.tree, body_path(in.place.path, entry.entry)}
-                  : Place{forest_.open_tree(entry.tree), {}};
-  const bool is_top = (entry.record.fields.flags & kInodeClone) != 0;
-  if (is_top && topology_.has_links()) out.links = CAW_TRY(links_place(out.place));
-  return out;
-}
-
-Result<bool> FileSystemImpl::same_contents(Comparison& comparison, const Compared& in_a,
-                                           const Compared& in_b) {
-  const Place& a = in_a.place;
-  const Place& b = in_b.place;
-  const std::string end_a = records_end(a.path);
-  const std::string end_b = records_end(b.path);
-  const auto cursor_a = forest_.scan(a.tree, record_key(a.path, kFirstEntry), end_a);
-  const auto cursor_b = forest_.scan(b.tree, record_key(b.path, kFirstEntry), end_b);
-  while (true) {
-    const bool more_a = CAW_TRY(cursor_a->next());
-    const bool more_b = CAW_TRY(cursor_b->next());
-    if (more_a != more_b) return false;
-    if (!more_a) return true;
-    if (comparison.left-- == 0) return false;
-    const ComparedEntry entry_a = CAW_TRY(compared_entry(in_a, *cursor_a, end_a.size()));
-    const ComparedEntry entry_b = CAW_TRY(compared_entry(in_b, *cursor_b, end_b.size()));
-    const InodeRecord& record_a = entry_a.record;
-    const InodeRecord& record_b = entry_b.record;
-    if (entry_a.name != entry_b.name || record_a.target != record_b.target ||
-        record_a.fields.content_seq != record_b.fields.content_seq ||
-        (record_a.fields.mode & S_IFMT) != (record_b.fields.mode & S_IFMT)) {
-      return false;
-    }
-    if (!record_a.fields.is_directory()) continue;
-    // With the same tree its linked names are the same; their files may be others.
-    if (entry_a.tree != kNoNode && entry_a.tree == entry_b.tree && !topology_.has_links()) {
-      continue;
-    }
-    comparison.pending.emplace_back(CAW_TRY(compared_below(in_a, entry_a)),
-                                    CAW_TRY(compared_below(in_b, entry_b)));
-  }
-}
-
 /// What `directory` is compared as.  Under the gate.
-Result<FileSystemImpl::Compared> FileSystemImpl::compared(const Inode& directory) {
-  Compared out{CAW_TRY(topology_.body(directory)), {}};
+Result<Comparison::Side> FileSystemImpl::compared(const Inode& directory) {
+  Comparison::Side out{CAW_TRY(topology_.body(directory)), {}};
   const Inode* const top = top_of(directory);
   if (topology_.has_links() && top != nullptr) {
-    out.links = CAW_TRY(links_place(CAW_TRY(topology_.body(*top))));
+    const Place place = CAW_TRY(topology_.body(*top));
+    out.links = CAW_TRY(Comparison(forest_, true).links_of(place));
   }
   return out;
 }
@@ -471,18 +378,12 @@ Result<bool> FileSystemImpl::same(Inode& a, Inode& b) {
   if (fields_a.content_seq != fields_b.content_seq) return false;
   if (a.is_regular()) return fields_a.content_seq != 0 && fields_a.size == fields_b.size;
   if (!a.is_directory()) return false;
-  const auto both = [&]() -> Result<std::pair<Compared, Compared>> {
-    return std::pair{CAW_TRY(compared(a)), CAW_TRY(compared(b))};
+  using Sides = std::pair<Comparison::Side, Comparison::Side>;
+  const auto both = [&]() -> Result<Sides> {
+    return Sides{CAW_TRY(compared(a)), CAW_TRY(compared(b))};
   };
-  return topology_.read(both, [&](const std::pair<Compared, Compared>& places) -> Result<bool> {
-    Comparison comparison;
-    comparison.pending.push_back(places);
-    while (!comparison.pending.empty()) {
-      const auto next = std::move(comparison.pending.back());
-      comparison.pending.pop_back();
-      if (!CAW_TRY(same_contents(comparison, next.first, next.second))) return false;
-    }
-    return true;
+  return topology_.read(both, [&](const Sides& sides) {
+    return Comparison(forest_, topology_.has_links()).same(sides.first, sides.second);
   });
 }
 

@@ -1,9 +1,6 @@
 // FileSystemImpl: the one FileSystem.  Its methods are spread over *.cc by subject.
 #pragma once
 
-#include <absl/container/flat_hash_map.h>
-
-#include <algorithm>
 #include <atomic>
 #include <map>
 #include <memory>
@@ -14,11 +11,15 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/budget.h"
+#include "fs/comparison.h"
 #include "fs/file_system.h"
 #include "fs/id_pool.h"
 #include "fs/inode.h"
 #include "fs/inode_numbers.h"
 #include "fs/inode_table.h"
+#include "fs/link_changes.h"
+#include "fs/links.h"
 #include "fs/locks.h"
 #include "fs/open_files.h"
 #include "fs/topology.h"
@@ -32,29 +33,6 @@ inline constexpr uint64_t kManyDeadBytes = uint64_t{1} << 30;
 /// Data of up to so many chunks are copied record by record; beyond, the file comes to own a tree.
 inline constexpr uint64_t kMaxCopiedChunks = 64;
 inline constexpr uint64_t kMaxCopiedFileBytes = 64 * 1024;  ///< of those, without blobs
-
-/// Lets so many through at once, and some more each second.  Any thread.
-class Budget {
- public:
-  Budget(int64_t burst, int64_t each_second) : burst_(burst), each_second_(each_second) {}
-  bool take(int64_t now_seconds) {
-    std::lock_guard lock(mutex_);
-    if (now_seconds > last_) {
-      left_ = std::min(burst_, left_ + std::min(burst_, now_seconds - last_) * each_second_);
-      last_ = now_seconds;
-    }
-    if (left_ == 0) return false;
-    --left_;
-    return true;
-  }
-
- private:
-  const int64_t burst_;
-  const int64_t each_second_;
-  std::mutex mutex_;
-  int64_t left_ = 0;
-  int64_t last_ = 0;
-};
 
 class FileSystemImpl final : public FileSystem {
  public:
@@ -146,18 +124,9 @@ class FileSystemImpl final : public FileSystem {
   /// (null: nowhere).  Returns its dirent, if any.
   Result<std::optional<Dirent>> check_still(const Inode& parent, std::string_view name,
                                             const Inode* child, bool& changed);
-  /// A name that goes; its file goes as well, or becomes an orphan if it is open, unless it has
-  /// others.
-  struct Drop {
-    Inode& child;
-    Dirent dirent;
-    bool open = false;
-    uint64_t orphan_entry = 0;
-    Timestamp ctime;
-    bool is_last() const { return !dirent.is_linked() || child.nlink() <= 1; }
-  };
-  Result<void> drop_name(Batch& batch, const Place& place, std::string_view name, const Drop& drop);
-  void finish_drop(const Drop& drop);
+  Result<void> drop_name(Batch& batch, const Place& place, std::string_view name,
+                         const NameDrop& drop);
+  void finish_drop(const NameDrop& drop);
   /// The attempt did not begin since `child` was removed meanwhile.
   static bool is_gone(const Result<void>& done, const Inode& child) {
     return !done && done.error().code == Code::stale_inode && child.is_removed();
@@ -189,10 +158,7 @@ class FileSystemImpl final : public FileSystem {
   bool any_open_within(const Inode& inode) const;
 
   // ---- hard links: names and link counts (link_names.cc)
-  // "under the gate": under either side of the topology gate.
-
-  /// The root or clone whose domain of links `directory` is in; null: among the orphans.  Under the
-  /// gate.
+  /// The root or clone in whose domain `directory` is; null: among the orphans.  Under the gate.
   Inode* top_of(const Inode& directory) const;
   bool is_top(const Inode& directory) const;
   static bool is_in_orphan(const Inode& inode);
@@ -211,9 +177,6 @@ class FileSystemImpl final : public FileSystem {
   Result<Hold> make_links_directory(Inode& top);
   /// The inode that the linked name leads to; none if that changed meanwhile.  Fails: not_found.
   Result<Hold> load_linked(Inode& parent, std::string_view name);
-  void put_linked_name(Batch& batch, const Place& place, std::string_view name,
-                       const Dirent& dirent);
-  void erase_linked_name(Batch& batch, const Place& place, std::string_view name, uint64_t entry);
   /// Of every owner of a tree at or above `directory`.
   Result<void> put_marks(Batch& batch, const Inode& directory);
   Result<void> move_links(Batch& batch, const Inode& directory, const Destination& to);
@@ -221,8 +184,6 @@ class FileSystemImpl final : public FileSystem {
   Result<void> take_counts(Inode& links);
   Result<void> count_in_memory(Inode& links);
   uint32_t counted_links(const Inode& parent, uint64_t entry, uint32_t recorded);
-  using LinkCounts = absl::flat_hash_map<uint64_t, uint32_t>;
-  Result<LinkCounts> count_local(const Place& top);
   Result<void> correct_counts(Batch& batch, const Place& place, const LinkCounts& counts);
 
   // ---- hard links: where their records are (link_groups.cc)
@@ -240,24 +201,10 @@ class FileSystemImpl final : public FileSystem {
   Result<void> try_globalize(Regrouping& work, Batch& batch);
   /// True if `directory` moves out of the domain of links that some names in it are local to.
   Result<bool> needs_globalize(const Inode& directory, const Inode& from, const Inode& to);
-  /// Of a whole tree.
-  struct Removal {
-    struct Gone {
-      Hold inode;
-      uint32_t nlink = 0;         ///< that are left
-      uint64_t orphan_entry = 0;  ///< of an open one without any
-    };
-    Hold links;  ///< of the domain that the tree is in
-    uint64_t orphan_entry = 0;
-    Timestamp ctime;
-    std::vector<Gone> gone;
-    std::vector<uint64_t> stale;  ///< node ids whose link counts changed
-    bool changed = false;
-  };
-  Result<void> drop_names_below(Batch& batch, Inode& directory, Removal& removal);
+  Result<void> drop_names_below(Batch& batch, Inode& directory, TreeRemoval& removal);
   Result<void> drop_group(Batch& batch, Inode& links, uint64_t group, uint32_t names,
-                          Removal& removal);
-  void finish_removal(Removal& removal);
+                          TreeRemoval& removal);
+  void finish_removal(TreeRemoval& removal);
 
   // ---- hard links: clones (link_clone.cc)
   /// Puts into the new clone `id` what the local groups of its source need.
@@ -266,14 +213,6 @@ class FileSystemImpl final : public FileSystem {
   struct GlobalClone;
   Result<NodeId> clone_with_globals(const Inode& source, const InodeRecord& record,
                                     const Destination& to, const InodeFields& parent_fields);
-  Result<void> find_globals(GlobalClone& work);
-  Result<void> clone_aside(GlobalClone& work);
-  Result<void> clone_group_aside(GlobalClone& work, uint64_t group, const Inode& file);
-  Result<void> open_directories(GlobalClone& work);
-  Result<void> name_globals(const GlobalClone& work, const std::vector<uint64_t>& route,
-                            const Inode& directory, Batch& batch);
-  Result<void> hang_globals(GlobalClone& work, const InodeFields& parent_fields, Batch& batch);
-  void drop_aside(const GlobalClone& work);
 
   // ---- rename (rename.cc)
   struct Rename;
@@ -331,15 +270,7 @@ class FileSystemImpl final : public FileSystem {
   Result<void> hang_clone(Inode& parent, const InodeFields& parent_fields, const Destination& to,
                           const Aside& aside);
   Result<void> remove_contents(Batch& batch, Inode& directory, uint64_t orphan_entry);
-  struct Comparison;
-  struct Compared;
-  struct ComparedEntry;
-  Result<Compared> compared(const Inode& directory);
-  Result<Compared> compared_below(const Compared& in, const ComparedEntry& entry);
-  Result<ComparedEntry> compared_entry(const Compared& in, const Cursor& cursor,
-                                       size_t prefix_bytes);
-  Result<Place> links_place(const Place& top);
-  Result<bool> same_contents(Comparison& comparison, const Compared& in_a, const Compared& in_b);
+  Result<Comparison::Side> compared(const Inode& directory);
 
   Forest& forest_;
   const FsOptions options_;

@@ -80,10 +80,13 @@ Result<void> FileSystemImpl::start() {
 
 Result<void> FileSystemImpl::look_for_links() {
   const TreeRef& system = system_->tree();
-  if (!CAW_TRY(forest_.get(system, record_key({}, kLinksEntry)))) return {};
+  const std::optional<Value> record = CAW_TRY(forest_.get(system, record_key({}, kLinksEntry)));
+  if (!record) return {};
+  if (record->tree == kNoNode) return fail(Code::record_malformed, kLinksEntry, "links directory");
+  globals_->set_tree(forest_.open_tree(record->tree));
   topology_.set_has_links();
   const Place place = CAW_TRY(topology_.body(*globals_));
-  const auto cursor = forest_.scan(system, record_key(place.path, 0), records_end(place.path));
+  const auto cursor = forest_.scan(place.tree, record_key(place.path, 0), records_end(place.path));
   has_globals_ = CAW_TRY(cursor->next());
   return {};
 }

@@ -60,6 +60,7 @@ struct FileSystemImpl::GlobalClone {
     uint64_t aside = 0;   ///< entry among the orphans
     uint64_t number = 0;  ///< entry of the new one
   };
+  FileSystemImpl& fs;
   const Inode& source;
   const InodeRecord& record;
   const Destination& to;
@@ -69,6 +70,14 @@ struct FileSystemImpl::GlobalClone {
   std::map<uint64_t, Group> groups{};
   std::map<Route, std::unique_ptr<Inode>> directories{};  ///< of the clone, nobody else's
   bool changed = false;
+
+  Result<void> find();
+  Result<void> clone_aside();
+  Result<void> clone_file_aside(Group& copy);
+  Result<void> open_directories();
+  Result<void> lead_names(const Route& route, const Inode& directory, Batch& batch);
+  Result<void> hang(const InodeFields& parent_fields, Batch& batch);
+  void drop_aside();
 };
 
 Result<NodeId> FileSystemImpl::clone_with_globals(const Inode& source, const InodeRecord& record,
@@ -76,107 +85,106 @@ Result<NodeId> FileSystemImpl::clone_with_globals(const Inode& source, const Ino
                                                   const InodeFields& parent_fields) {
   constexpr int kMostTries = 100;
   for (int tries = 0; tries < kMostTries; ++tries) {
-    GlobalClone work{source, record, to, entries_.next()};
+    GlobalClone work{*this, source, record, to, entries_.next()};
     {
       Gate::Shared shared(topology_.gate());
-      CAW_TRY(find_globals(work));
+      CAW_TRY(work.find());
     }
     for (auto& [group, copy] : work.groups) copy.source = CAW_TRY(load(*globals_, group));
     Result<void> done = topology_.mutate(
-        {}, {.exclusive = true}, [&](Batch&) -> Result<void> { return clone_aside(work); });
-    if (done) done = open_directories(work);
+        {}, {.exclusive = true}, [&](Batch&) -> Result<void> { return work.clone_aside(); });
+    if (done) done = work.open_directories();
     for (auto at = work.directories.begin(); done && at != work.directories.end(); ++at) {
       done = topology_.mutate({contents_of(*at->second)}, {.exclusive = true}, [&](Batch& batch) {
-        return name_globals(work, at->first, *at->second, batch);
+        return work.lead_names(at->first, *at->second, batch);
       });
     }
     if (done) {
       done = topology_.mutate(
           {contents_of(*to.parent)}, {},
-          [&](Batch& batch) { return hang_globals(work, parent_fields, batch); });
+          [&](Batch& batch) { return work.hang(parent_fields, batch); });
     }
     if (done) return work.directories.at({})->tree()->root();
-    drop_aside(work);
+    work.drop_aside();
     if (!work.changed) return std::unexpected<Error>(done.error());
   }
   return fail(Code::stale_inode, source.number, "clone");
 }
 
-Result<void> FileSystemImpl::find_globals(GlobalClone& work) {
-  work.names_in.clear();
-  work.names = 0;
-  for (auto& [group, copy] : work.groups) copy.names = 0;
-  const Place place = CAW_TRY(topology_.body(work.source));
-  return scan_links(forest_, place, true, [&](const LinkedName& name) -> Result<void> {
+Result<void> FileSystemImpl::GlobalClone::find() {
+  names_in.clear();
+  names = 0;
+  for (auto& [group, copy] : groups) copy.names = 0;
+  const Place place = CAW_TRY(fs.topology_.body(source));
+  return scan_links(fs.forest_, place, true, [&](const LinkedName& name) -> Result<void> {
     if (name.link.scope != LinkScope::global) return {};
-    work.names_in[name.route].push_back(name);
-    ++work.groups[name.link.group].names;
-    if (++work.names <= kMaxNamesAtOnce) return {};
-    return fail(Code::too_many_linked, work.names, "clone");
+    names_in[name.route].push_back(name);
+    ++groups[name.link.group].names;
+    if (++names <= kMaxNamesAtOnce) return {};
+    return fail(Code::too_many_linked, names, "clone");
   });
 }
 
 /// One instant for the clone and for the files linked into it.
-Result<void> FileSystemImpl::clone_aside(GlobalClone& work) {
-  CAW_TRY(topology_.record(work.source));  // fails if it was removed
-  CAW_TRY(find_globals(work));
-  for (const auto& [group, copy] : work.groups) {
-    if (copy.names == 0 || (copy.source && copy.source->parent == globals_.get())) continue;
-    work.changed = true;
+Result<void> FileSystemImpl::GlobalClone::clone_aside() {
+  CAW_TRY(fs.topology_.record(source));  // fails if it was removed
+  CAW_TRY(find());
+  for (const auto& [group, copy] : groups) {
+    if (copy.names == 0 || (copy.source && copy.source->parent == fs.globals_.get())) continue;
+    changed = true;
     return fail(Code::not_found, group, "clone");
   }
-  Destination aside = work.to;
-  aside.place = CAW_TRY(topology_.body(*orphans_));
-  aside.entry = work.aside;
+  Destination at = to;
+  at.place = CAW_TRY(fs.topology_.body(*fs.orphans_));
+  at.entry = aside;
   Batch batch;
-  batch.generation = forest_.share_generation();
-  const NodeId tree = CAW_TRY(clone_contents(batch, work.source, work.record, aside));
-  work.directories[{}] = make_fixed_inode(orphans_.get(), work.aside, forest_.open_tree(tree));
-  for (const auto& [group, copy] : work.groups) {
-    if (copy.names != 0) CAW_TRY(clone_group_aside(work, group, *copy.source));
+  batch.generation = fs.forest_.share_generation();
+  const NodeId tree = CAW_TRY(fs.clone_contents(batch, source, record, at));
+  directories[{}] = fs.make_fixed_inode(fs.orphans_.get(), aside, fs.forest_.open_tree(tree));
+  for (auto& [group, copy] : groups) {
+    if (copy.names != 0) CAW_TRY(clone_file_aside(copy));
   }
   return {};
 }
 
-Result<void> FileSystemImpl::clone_group_aside(GlobalClone& work, uint64_t group,
-                                               const Inode& file) {
-  InodeRecord record = CAW_TRY(read_inode_record(CAW_TRY(topology_.record(file))));
-  GlobalClone::Group& copy = work.groups.at(group);
-  record.fields.nlink = copy.names;
-  record.number = files_.next();
-  record.home = record.domain = 0;
-  copy.aside = entries_.next();
-  copy.number = entries_.next();
-  Destination aside;
-  aside.place = CAW_TRY(topology_.body(*orphans_));
-  aside.entry = copy.aside;
+Result<void> FileSystemImpl::GlobalClone::clone_file_aside(Group& copy) {
+  const Inode& file = *copy.source;
+  InodeRecord made = CAW_TRY(fs.read_inode_record(CAW_TRY(fs.topology_.record(file))));
+  made.fields.nlink = copy.names;
+  made.number = fs.files_.next();
+  made.home = made.domain = 0;
+  copy.aside = fs.entries_.next();
+  copy.number = fs.entries_.next();
+  Destination at;
+  at.place = CAW_TRY(fs.topology_.body(*fs.orphans_));
+  at.entry = copy.aside;
   Batch batch;
-  batch.generation = forest_.share_generation();
+  batch.generation = fs.forest_.share_generation();
   if (file.is_regular()) {
-    CAW_TRY(clone_contents(batch, file, record, aside));
+    CAW_TRY(fs.clone_contents(batch, file, made, at));
     return {};
   }
-  batch.put(aside.place.tree, record_key(aside.place.path, aside.entry),
-            inline_value(encode_inode(record)));
-  return forest_.apply(batch);
+  batch.put(at.place.tree, record_key(at.place.path, at.entry),
+            inline_value(encode_inode(made)));
+  return fs.forest_.apply(batch);
 }
 
 /// Inodes for those directories of the clone whose names change, and for those above them.
-Result<void> FileSystemImpl::open_directories(GlobalClone& work) {
-  Gate::Shared shared(topology_.gate());
-  for (const auto& [below, names] : work.names_in) {
-    GlobalClone::Route route;
-    Inode* at = work.directories.at({}).get();
+Result<void> FileSystemImpl::GlobalClone::open_directories() {
+  Gate::Shared shared(fs.topology_.gate());
+  for (const auto& [below, there_named] : names_in) {
+    Route route;
+    Inode* at = directories.at({}).get();
     for (const uint64_t entry : below) {
       route.push_back(entry);
-      std::unique_ptr<Inode>& there = work.directories[route];
+      std::unique_ptr<Inode>& there = directories[route];
       if (!there) {
-        const Place place = CAW_TRY(topology_.body(*at));
+        const Place place = CAW_TRY(fs.topology_.body(*at));
         const std::optional<Value> value =
-            CAW_TRY(forest_.get(place.tree, record_key(place.path, entry)));
+            CAW_TRY(fs.forest_.get(place.tree, record_key(place.path, entry)));
         if (!value) return fail(Code::record_malformed, entry, "links index");
-        there = make_fixed_inode(
-            at, entry, value->tree == kNoNode ? TreeRef() : forest_.open_tree(value->tree));
+        there = fs.make_fixed_inode(
+            at, entry, value->tree == kNoNode ? TreeRef() : fs.forest_.open_tree(value->tree));
       }
       at = there.get();
     }
@@ -185,69 +193,67 @@ Result<void> FileSystemImpl::open_directories(GlobalClone& work) {
 }
 
 /// Leads the names in the clone, which nobody sees yet, to the new files.
-Result<void> FileSystemImpl::name_globals(const GlobalClone& work,
-                                          const std::vector<uint64_t>& route,
-                                          const Inode& directory, Batch& batch) {
-  const Place place = CAW_TRY(topology_.body(directory));
-  const auto names = work.names_in.find(route);
-  if (names == work.names_in.end()) return {};
-  for (const LinkedName& name : names->second) {
+Result<void> FileSystemImpl::GlobalClone::lead_names(const Route& route,
+                                                     const Inode& directory, Batch& batch) {
+  const Place place = CAW_TRY(fs.topology_.body(directory));
+  const auto found = names_in.find(route);
+  if (found == names_in.end()) return {};
+  for (const LinkedName& name : found->second) {
     const std::optional<Value> value =
-        CAW_TRY(forest_.get(place.tree, record_key(place.path, name.entry)));
+        CAW_TRY(fs.forest_.get(place.tree, record_key(place.path, name.entry)));
     if (!value) return fail(Code::record_malformed, name.entry, "link name is missing");
-    const LinkName old = CAW_TRY(decode_link_name(CAW_TRY(read_record(forest_, *value))));
+    const LinkName old = CAW_TRY(decode_link_name(CAW_TRY(read_record(fs.forest_, *value))));
     put_linked_name(
         batch, place, old.name,
-        {name.entry, old.type, LinkScope::global, work.groups.at(name.link.group).number});
+        {name.entry, old.type, LinkScope::global, groups.at(name.link.group).number});
   }
-  return forest_.apply(batch);
+  return fs.forest_.apply(batch);
 }
 
 /// The clone gets its name, and the files linked into it the places that its names lead to.
-Result<void> FileSystemImpl::hang_globals(GlobalClone& work, const InodeFields& parent_fields,
-                                          Batch& batch) {
-  const Destination& to = work.to;
-  const Place place = CAW_TRY(topology_.body(*to.parent));
+Result<void> FileSystemImpl::GlobalClone::hang(const InodeFields& parent_fields,
+                                               Batch& batch) {
+  const Place place = CAW_TRY(fs.topology_.body(*to.parent));
   if (to.parent->is_orphan()) return fail(Code::not_found, 0, "clone");
-  if (CAW_TRY(find_dirent(place, to.name))) return fail(Code::exists, 0, "clone");
-  const Place orphans = CAW_TRY(topology_.body(*orphans_));
-  const Place globals = CAW_TRY(topology_.body(*globals_));
-  const NodeId tree = work.directories.at({})->tree()->root();
+  if (CAW_TRY(fs.find_dirent(place, to.name))) return fail(Code::exists, 0, "clone");
+  const Place orphans = CAW_TRY(fs.topology_.body(*fs.orphans_));
+  const Place globals = CAW_TRY(fs.topology_.body(*fs.globals_));
+  const NodeId tree = directories.at({})->tree()->root();
   batch.put(place.tree, dirent_key(place.path, to.name),
             inline_value(encode_dirent({to.entry, S_IFDIR})));
   batch.put(place.tree, record_key(place.path, to.entry),
-            inline_value(encode_inode(work.record), tree));
-  batch.erase(orphans.tree, record_key(orphans.path, work.aside), 0);
+            inline_value(encode_inode(record), tree));
+  batch.erase(orphans.tree, record_key(orphans.path, aside), 0);
   batch.put(place.tree, link_key(place.path, to.entry), inline_value(encode_link_entry({})));
-  CAW_TRY(put_marks(batch, *to.parent));
-  for (const auto& [group, copy] : work.groups) {
+  CAW_TRY(fs.put_marks(batch, *to.parent));
+  for (const auto& [group, copy] : groups) {
     if (copy.names == 0) continue;
     const std::string key = record_key(orphans.path, copy.aside);
-    const std::optional<Value> value = CAW_TRY(forest_.get(orphans.tree, key));
+    const std::optional<Value> value = CAW_TRY(fs.forest_.get(orphans.tree, key));
     if (!value) return fail(Code::record_malformed, group, "clone of a linked file");
     batch.put(globals.tree, record_key(globals.path, copy.number), *value);
     batch.erase(orphans.tree, key, 0);
-    CAW_TRY(copy_range(batch, {orphans.tree, chunk_prefix(orphans.path, copy.aside)},
+    CAW_TRY(fs.copy_range(batch, {orphans.tree, chunk_prefix(orphans.path, copy.aside)},
                        {globals.tree, chunk_prefix(globals.path, copy.number)}, true));
   }
-  CAW_TRY(put_content(batch, *to.parent, parent_fields));
-  return forest_.apply(batch);
+  CAW_TRY(fs.put_content(batch, *to.parent, parent_fields));
+  return fs.forest_.apply(batch);
 }
 
 /// What was made aside goes, if it is there.
-void FileSystemImpl::drop_aside(const GlobalClone& work) {
+void FileSystemImpl::GlobalClone::drop_aside() {
   const auto attempt = [&](Batch& batch) -> Result<void> {
-    const Place place = CAW_TRY(topology_.body(*orphans_));
-    batch.erase(place.tree, record_key(place.path, work.aside), kManyDeadBytes);
-    for (const auto& [group, copy] : work.groups) {
+    const Place place = CAW_TRY(fs.topology_.body(*fs.orphans_));
+    batch.erase(place.tree, record_key(place.path, aside), kManyDeadBytes);
+    for (const auto& [group, copy] : groups) {
       if (copy.aside == 0) continue;
       batch.erase(place.tree, record_key(place.path, copy.aside), kInodeFixedBytes);
       const std::string data = chunk_prefix(place.path, copy.aside);
       batch.erase_range(place.tree, data, after_prefix(data), kManyDeadBytes);
     }
-    return forest_.apply(batch);
+    return fs.forest_.apply(batch);
   };
-  ignore_error(topology_.mutate({}, {.essential = true}, attempt),
+  ignore_error(fs.topology_.mutate({}, {.essential = true}, attempt),
                "the orphans are dropped when the volume is opened again");
 }
 

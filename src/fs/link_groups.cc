@@ -339,7 +339,8 @@ Result<bool> FileSystemImpl::needs_globalize(const Inode& directory, const Inode
 // ---- removal of whole trees
 
 /// Takes the linked names at and below `directory`, which goes, off the link counts.
-Result<void> FileSystemImpl::drop_names_below(Batch& batch, Inode& directory, Removal& removal) {
+Result<void> FileSystemImpl::drop_names_below(Batch& batch, Inode& directory,
+                                              TreeRemoval& removal) {
   removal.gone.clear();
   if (!topology_.has_links()) return {};
   std::map<uint64_t, uint32_t> local;
@@ -372,13 +373,13 @@ Result<void> FileSystemImpl::drop_names_below(Batch& batch, Inode& directory, Re
 }
 
 Result<void> FileSystemImpl::drop_group(Batch& batch, Inode& links, uint64_t group, uint32_t names,
-                                        Removal& removal) {
+                                        TreeRemoval& removal) {
   const Place body = CAW_TRY(topology_.body(links));
   const std::string key = record_key(body.path, group);
   const std::optional<Value> value = CAW_TRY(forest_.get(body.tree, key));
   if (!value) return {};  // damage; what is to go has lost it already
   const InodeRecord record = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, *value))));
-  Removal::Gone gone;
+  TreeRemoval::Gone gone;
   gone.inode = Hold(table_, table_.find(links, group));
   if (record.fields.nlink > names) {
     gone.nlink = record.fields.nlink - names;
@@ -399,8 +400,8 @@ Result<void> FileSystemImpl::drop_group(Batch& batch, Inode& links, uint64_t gro
 }
 
 /// After the batch was applied.
-void FileSystemImpl::finish_removal(Removal& removal) {
-  for (const Removal::Gone& gone : removal.gone) {
+void FileSystemImpl::finish_removal(TreeRemoval& removal) {
+  for (const TreeRemoval::Gone& gone : removal.gone) {
     if (gone.nlink != 0) {
       gone.inode->set_links(gone.nlink, removal.ctime);
     } else if (gone.orphan_entry != 0) {

@@ -81,6 +81,7 @@ Result<FileSystemImpl::Hold> FileSystemImpl::make_links_directory(Inode& top) {
   record.number = files_.next();
   InodeRecord of_all = record;
   of_all.number = files_.next();
+  NodeId tree_of_all = kNoNode;
   CAW_TRY(topology_.mutate(
       {contents_of(top)}, {.exclusive = true}, [&](Batch& batch) -> Result<void> {
         const Place place = CAW_TRY(topology_.body(top));
@@ -90,10 +91,15 @@ Result<FileSystemImpl::Hold> FileSystemImpl::make_links_directory(Inode& top) {
         batch.create_tree(tree);
         batch.put(place.tree, key, inline_value(encode_inode(record), tree));
         if (!topology_.has_links()) {
+          // Not in the system tree itself: clones of files share the nodes of the tree they are in,
+          // and those of the system tree lead to everything.
+          tree_of_all = forest_.new_tree_id();
+          batch.create_tree(tree_of_all);
           batch.put(system_->tree(), record_key({}, kLinksEntry),
-                    inline_value(encode_inode(of_all)));
+                    inline_value(encode_inode(of_all), tree_of_all));
         }
         CAW_TRY(forest_.apply(batch));
+        if (!topology_.has_links()) globals_->set_tree(forest_.open_tree(tree_of_all));
         topology_.set_has_links();
         return {};
       }));
@@ -124,23 +130,6 @@ Result<FileSystemImpl::Hold> FileSystemImpl::load_linked(Inode& parent, std::str
 
 // ---- names
 
-void FileSystemImpl::put_linked_name(Batch& batch, const Place& place, std::string_view name,
-                                     const Dirent& dirent) {
-  batch.put(place.tree, dirent_key(place.path, name), inline_value(encode_dirent(dirent)));
-  batch.put(place.tree, record_key(place.path, dirent.entry),
-            inline_value(encode_link_name(
-                {dirent.type, dirent.scope, dirent.group, std::string(name)})));
-  batch.put(place.tree, link_key(place.path, dirent.entry),
-            inline_value(encode_link_entry({dirent.scope, dirent.group})));
-}
-
-void FileSystemImpl::erase_linked_name(Batch& batch, const Place& place, std::string_view name,
-                                       uint64_t entry) {
-  batch.erase(place.tree, dirent_key(place.path, name), 0);
-  batch.erase(place.tree, record_key(place.path, entry), 0);
-  batch.erase(place.tree, link_key(place.path, entry), 0);
-}
-
 Result<void> FileSystemImpl::put_marks(Batch& batch, const Inode& directory) {
   const Inode* at = &Topology::tree_owner(directory);
   while (at->parent != nullptr && at->parent != system_.get() && at->parent != orphans_.get()) {
@@ -163,15 +152,6 @@ Result<void> FileSystemImpl::put_links(Batch& batch, const Inode& linked, uint32
 
 // ---- counts
 
-Result<FileSystemImpl::LinkCounts> FileSystemImpl::count_local(const Place& top) {
-  LinkCounts counts;
-  CAW_TRY(scan_links(forest_, top, false, [&](const LinkedName& name) -> Result<void> {
-    if (name.link.scope == LinkScope::local) ++counts[name.link.group];
-    return {};
-  }));
-  return counts;
-}
-
 /// The clone that `links` is of has names of some of the files in it, the others are erased.  What
 /// is written is absolute, so a crash in between does no harm.
 Result<void> FileSystemImpl::take_counts(Inode& links) {
@@ -183,7 +163,8 @@ Result<void> FileSystemImpl::take_counts(Inode& links) {
   CAW_TRY(topology_.mutate(
       {contents_of(links)}, {.exclusive = true, .essential = true},
       [&](Batch& batch) -> Result<void> {
-        const LinkCounts counts = CAW_TRY(count_local(CAW_TRY(topology_.body(*links.parent))));
+        const Place top = CAW_TRY(topology_.body(*links.parent));
+        const LinkCounts counts = CAW_TRY(count_local_links(forest_, top));
         CAW_TRY(correct_counts(batch, CAW_TRY(topology_.body(links)), counts));
         Spot spot = CAW_TRY(topology_.record(links));
         batch.patch(spot.tree, std::move(spot.key), all_fields_patch(fields));
@@ -237,9 +218,9 @@ Result<void> FileSystemImpl::count_in_memory(Inode& links) {
     const std::lock_guard lock(counts_mutex_);
     if (counts_.contains(&links)) return {};
   }
-  LinkCounts counts =
-      CAW_TRY(topology_.read([&] { return topology_.body(*links.parent); },
-                             [&](const Place& place) { return count_local(place); }));
+  LinkCounts counts = CAW_TRY(topology_.read(
+      [&] { return topology_.body(*links.parent); },
+      [&](const Place& place) { return count_local_links(forest_, place); }));
   const std::lock_guard lock(counts_mutex_);
   if (counts_.emplace(&links, std::move(counts)).second) table_.ref(links);
   return {};

@@ -74,4 +74,29 @@ Result<bool> has_links(Forest& forest, const Place& place) {
   return forest.scan(place.tree, prefix, after_prefix(prefix))->next();
 }
 
+void put_linked_name(Batch& batch, const Place& place, std::string_view name,
+                     const Dirent& dirent) {
+  batch.put(place.tree, dirent_key(place.path, name), inline_value(encode_dirent(dirent)));
+  batch.put(place.tree, record_key(place.path, dirent.entry),
+            inline_value(encode_link_name(
+                {dirent.type, dirent.scope, dirent.group, std::string(name)})));
+  batch.put(place.tree, link_key(place.path, dirent.entry),
+            inline_value(encode_link_entry({dirent.scope, dirent.group})));
+}
+
+void erase_linked_name(Batch& batch, const Place& place, std::string_view name, uint64_t entry) {
+  batch.erase(place.tree, dirent_key(place.path, name), 0);
+  batch.erase(place.tree, record_key(place.path, entry), 0);
+  batch.erase(place.tree, link_key(place.path, entry), 0);
+}
+
+Result<LinkCounts> count_local_links(Forest& forest, const Place& top) {
+  LinkCounts counts;
+  CAW_TRY(scan_links(forest, top, false, [&](const LinkedName& name) -> Result<void> {
+    if (name.link.scope == LinkScope::local) ++counts[name.link.group];
+    return {};
+  }));
+  return counts;
+}
+
 }  // namespace caw

@@ -5,9 +5,12 @@
 // of links.  Linked files whose names are all in one domain are *local* to it, all others *global*.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fs/topology.h"
@@ -29,6 +32,14 @@ struct LinkedName {
 /// record_malformed, what `visit` fails with.
 Result<void> scan_links(Forest& forest, const Place& top, bool inner_tops,
                         const std::function<Result<void>(const LinkedName&)>& visit);
+
+/// How many names each local file has in the domain of `top`, by entry in the links directory.
+using LinkCounts = absl::flat_hash_map<uint64_t, uint32_t>;
+Result<LinkCounts> count_local_links(Forest& forest, const Place& top);
+
+void put_linked_name(Batch& batch, const Place& place, std::string_view name,
+                     const Dirent& dirent);
+void erase_linked_name(Batch& batch, const Place& place, std::string_view name, uint64_t entry);
 
 /// True if the index has anything at or below `place`.
 Result<bool> has_links(Forest& forest, const Place& place);

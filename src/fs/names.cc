@@ -120,7 +120,7 @@ Result<void> FileSystemImpl::check_empty(const Inode& directory) {
 }
 
 Result<void> FileSystemImpl::drop_name(Batch& batch, const Place& place, std::string_view name,
-                                       const Drop& drop) {
+                                       const NameDrop& drop) {
   if (drop.dirent.is_linked()) {
     erase_linked_name(batch, place, name, drop.dirent.entry);
   } else {
@@ -131,7 +131,7 @@ Result<void> FileSystemImpl::drop_name(Batch& batch, const Place& place, std::st
   return erase_records(batch, drop.child);
 }
 
-void FileSystemImpl::finish_drop(const Drop& drop) {
+void FileSystemImpl::finish_drop(const NameDrop& drop) {
   if (!drop.is_last()) {
     drop.child.set_links(drop.child.nlink() - 1, drop.ctime);
   } else if (drop.open) {
@@ -167,7 +167,7 @@ Result<void> FileSystemImpl::remove_entry(Inode& parent, std::string_view name, 
         topology_.mutate({contents_of(parent), record_of(*child)},
                          {.exclusive = open, .essential = true},
                          [&](Batch& batch) -> Result<void> {
-                           const Drop drop{
+                           const NameDrop drop{
                                *child, *CAW_TRY(check_still(parent, name, child.get(), changed)),
                                open, orphan_entry, parent_fields.ctime};
                            if (directory) CAW_TRY(check_empty(*child));

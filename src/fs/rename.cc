@@ -30,7 +30,7 @@ struct FileSystemImpl::Rename {
   bool crosses() const { return &from_parent != &to_parent; }
   Moving forth();
   Moving back();
-  Drop replaced() const {
+  NameDrop replaced() const {
     return {*target, target_dirent, target_open, orphan_entry, from_fields.ctime};
   }
 };

@@ -10,17 +10,8 @@
 
 namespace caw {
 
-namespace {
-
-/// Global files stand in the system tree.
-std::string path_of_files(NodeId files, NodeId system) {
-  return files == system ? body_path({}, kLinksEntry) : std::string();
-}
-
-}  // namespace
-
 Result<void> LinkMender::run() {
-  mend_sign();
+  CAW_TRY(mend_global());
   std::map<NodeId, unsigned> users;
   for (auto& [tree, links] : context_.linked) {
     if (tree != system_) mark(tree, links);
@@ -35,22 +26,28 @@ Result<void> LinkMender::run() {
       CAW_TRY(mend(tree, LinkScope::local, links.links));
     }
   }
-  return mend(root_, LinkScope::global, system_);
+  const NodeId global = context_.linked[system_].links;
+  return global == kNoNode ? Result<void>{} : mend(root_, LinkScope::global, global);
 }
 
-/// Where there are links, the system tree says so.
-void LinkMender::mend_sign() {
+/// Where there are links, there is a global links directory, which says so.
+Result<void> LinkMender::mend_global() {
   LinkedTree& system = context_.linked[system_];
-  bool any = !system.files.empty();
+  bool any = false;
   for (const auto& [tree, links] : context_.linked) {
     any = any || !links.names.empty() || (tree != system_ && links.links != kNoNode);
   }
-  if (!any || system.links != kNoNode) return;
-  system.links = system_;
+  if (!any || system.links != kNoNode) return {};
+  Draft& draft = context_.draft;
+  const NodeId tree{draft.draw(Counter::node_id)};
+  CAW_TRY(draft.write_node({tree, NodeKind::interior, 1, false, 0, 0},
+                           empty_payload(NodeKind::interior, 1)));
+  system.links = tree;
   context_.fixes.add(system_, record_key({}, kLinksEntry),
                      Message::put(inline_value(
-                         encode_inode(context_.new_record(S_IFDIR | 0700, "")))));
-  context_.notes.say("the volume has hard links and did not say so");
+                         encode_inode(context_.new_record(S_IFDIR | 0700, "")), tree)));
+  context_.notes.say("the directory of files linked between clones was lost; it is empty now");
+  return {};
 }
 
 /// Names in inner trees must be found from the outer one.  Further out it comes with the next run.
@@ -112,7 +109,7 @@ Result<void> LinkMender::mend(NodeId top, LinkScope scope, NodeId files) {
     const uint32_t count = counted == counts.end() ? 1 : counted->second;
     if (counted == counts.end()) name(top, scope, files, group);
     if (count == file.nlink) continue;
-    context_.fixes.add(files, record_key(path_of_files(files, system_), group),
+    context_.fixes.add(files, record_key({}, group),
                        Message::make_patch(link_count_patch(count)));
     context_.notes.say(fmt::format("{}: linked file {}: link count {} instead of {}",
                                    context_.path_of(top, {}), group, file.nlink, count));

@@ -40,7 +40,7 @@ struct LinkedTree {
   std::map<uint64_t, File> files;   ///< of a links directory, by entry
   bool is_top = false;              ///< of the root, or of a clone
   bool is_orphan = false;
-  NodeId links = kNoNode;           ///< tree of its links directory; in the system tree: its own
+  NodeId links = kNoNode;  ///< tree of its links directory; of the system tree: of the global one
   bool is_uncounted = false;
 };
 
@@ -57,7 +57,7 @@ class LinkMender {
     const LinkedTree::Name* name = nullptr;
   };
   std::vector<Found> find(NodeId top, LinkScope scope) const;
-  void mend_sign();
+  Result<void> mend_global();
   void mark(NodeId tree, LinkedTree& links);
   Result<void> mend(NodeId top, LinkScope scope, NodeId files);
   void drop(const Found& found);

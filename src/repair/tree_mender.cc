@@ -135,10 +135,9 @@ Result<void> TreeMender::enter(uint64_t entry) {
     level.domain = own->second;
   }
   level.is_stray = parent.is_stray;
-  const bool reserved =
-      is_system_top() && (entry == kOrphansEntry || entry == kLinksEntry);
+  const bool orphans = is_system_top() && entry == kOrphansEntry;
   const bool known = std::ranges::binary_search(parent.subdirectories, entry);
-  if (!reserved && !known && !parent.is_stray) {
+  if (!orphans && !known && !parent.is_stray) {
     const bool is_other = std::ranges::binary_search(parent.records, entry);
     level.is_stray = is_other || use_.kind == TreeKind::system || use_.is_links;
     if (!level.is_stray) CAW_TRY(adopt_directory(parent, entry));

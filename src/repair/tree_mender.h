@@ -109,9 +109,7 @@ class TreeMender {
   }
   /// Where records stand that names elsewhere lead to.
   bool among_linked() const {
-    return use_.kind == TreeKind::system
-               ? levels_.size() == 2 && levels_[1].entry == kLinksEntry
-               : use_.is_links && levels_.size() == 1;
+    return use_.is_links && levels_.size() == 1;
   }
   bool among_orphans() const {
     return use_.kind == TreeKind::system && levels_.size() == 2 &&

@@ -64,16 +64,15 @@ void TreeMender::put_lost_link_name(const std::string& name, const Dirent& diren
                                  quoted(name)));
 }
 
-/// The links directory of a root or clone; in the system tree it is only a sign.
+/// The links directory of a root or clone, or, in the system tree, the global one.
 void TreeMender::take_reserved(std::string_view key, const ParsedKey& parsed,
                                const InodeRecord& record, NodeId tree) {
   const bool is_here = parsed.path.empty() && (use_.is_top || is_system_top());
-  if (!is_here || !record.fields.is_directory() || (tree == kNoNode) == use_.is_top) {
+  if (!is_here || !record.fields.is_directory() || tree == kNoNode) {
     return erase(key, "not the record of a links directory");
   }
   context_.note_used(record);
-  links().links = use_.is_top ? tree : use_.root;
-  if (!use_.is_top) return;
+  links().links = tree;
   links().is_uncounted = (record.fields.flags & kInodeUncounted) != 0;
   TreeUse use{.root = tree, .owner = use_.root, .key = std::string(key)};
   use.is_links = true;
