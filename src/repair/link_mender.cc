@@ -18,9 +18,9 @@ Result<void> LinkMender::run() {
     if (links.is_top && links.links != kNoNode) ++users[links.links];
   }
   for (auto& [tree, links] : context_.linked) {
-    if (!links.is_top || links.is_uncounted) continue;
+    if (!links.is_top) continue;
     const bool is_shared = links.links != kNoNode && users[links.links] > 1;
-    if (is_shared || links.is_orphan) {
+    if (is_shared || links.is_orphan || links.is_uncounted) {
       CAW_TRY(leave_uncounted(tree));
     } else {
       CAW_TRY(mend(tree, LinkScope::local, links.links));
@@ -128,7 +128,7 @@ Result<void> LinkMender::leave_uncounted(NodeId top) {
       drop(found);
     }
   }
-  if (links.links == kNoNode) return {};
+  if (links.links == kNoNode || links.is_uncounted) return {};
   bool is_right = true;
   for (const auto& [group, file] : context_.linked[links.links].files) {
     const auto counted = counts.find(group);
