@@ -16,7 +16,7 @@ namespace caw {
 namespace {
 
 constexpr size_t kMaxNamesAtOnce = 20'000;
-constexpr size_t kMaxOpsAtOnce = 60'000;  ///< a record of the log has at most 65,536
+constexpr size_t kMaxOpsAtOnce = 64'000;  ///< a record of the log has at most 65,536
 constexpr int kMostTries = 100;
 
 std::unexpected<Error> too_many(size_t count) {

@@ -11,16 +11,19 @@ namespace {
 
 /// Trees that contain themselves, on a hostile image, end here.
 constexpr size_t kMostTrees = 1'000'000;
+constexpr size_t kMostNested = 20'000;
 
 struct Pending {
   Place place;
   std::vector<uint64_t> route;
   bool inner = false;  ///< of another domain
+  size_t depth = 0;    ///< trees above it
 };
 
 /// The tree that a marked directory owns; one without a tree any more is passed over.
-Result<void> follow_mark(Forest& forest, const LinkedName& marked, bool inner, bool inner_tops,
-                         std::vector<Pending>& pending) {
+Result<void> follow_mark(Forest& forest, const LinkedName& marked, const Pending& at,
+                         bool inner_tops, std::vector<Pending>& pending) {
+  if (at.depth == kMostNested) return fail(Code::record_malformed, at.depth, "links index");
   const std::optional<Value> value =
       CAW_TRY(forest.get(marked.place.tree, record_key(marked.place.path, marked.entry)));
   if (!value || value->tree == kNoNode) return {};
@@ -29,7 +32,8 @@ Result<void> follow_mark(Forest& forest, const LinkedName& marked, bool inner, b
   const InodeRecord record = CAW_TRY(decode_inode(bytes));
   const bool is_top = (record.fields.flags & kInodeClone) != 0;
   if (is_top && !inner_tops) return {};
-  Pending next{{forest.open_tree(value->tree), {}}, marked.route, inner || is_top};
+  Pending next{
+      {forest.open_tree(value->tree), {}}, marked.route, at.inner || is_top, at.depth + 1};
   next.route.push_back(marked.entry);
   pending.push_back(std::move(next));
   return {};
@@ -39,7 +43,7 @@ Result<void> follow_mark(Forest& forest, const LinkedName& marked, bool inner, b
 
 Result<void> scan_links(Forest& forest, const Place& top, bool inner_tops,
                         const std::function<Result<void>(const LinkedName&)>& visit) {
-  std::vector<Pending> pending{{top, {}, false}};
+  std::vector<Pending> pending{{top, {}, false, 0}};
   for (size_t trees = 0; !pending.empty(); ++trees) {
     if (trees == kMostTrees) return fail(Code::record_malformed, trees, "links index");
     const Pending at = std::move(pending.back());
@@ -60,7 +64,7 @@ Result<void> scan_links(Forest& forest, const Place& top, bool inner_tops,
         name.place.path = body_path(name.place.path, component);
       }
       if (name.link.is_mark()) {
-        CAW_TRY(follow_mark(forest, name, at.inner, inner_tops, pending));
+        CAW_TRY(follow_mark(forest, name, at, inner_tops, pending));
       } else if (!at.inner || name.link.scope == LinkScope::global) {
         CAW_TRY(visit(name));
       }

@@ -234,6 +234,29 @@ TEST_F(FsLinks, SameComparesTheFiles) {
   EXPECT_FALSE(same());
 }
 
+TEST(FsManyLinks, TooManyAtOnceAreRefused) {
+  MapForest forest{MapForestOptions{}};
+  FsClient c(forest);
+  ASSERT_EQ(c.make_and_mount(), 0);
+  ASSERT_EQ(c.mkdir("d"), 0);
+  ASSERT_EQ(c.mkdir("s"), 0);
+  ASSERT_EQ(c.clone("s", "clone"), 0);
+  ASSERT_EQ(c.create("d/0"), 0);
+  constexpr int kNames = 20'001;
+  for (int i = 1; i < kNames; ++i) ASSERT_EQ(c.link("d/0", "d/" + std::to_string(i)), 0);
+  EXPECT_EQ(c.stat("d/0").nlink, static_cast<uint32_t>(kNames));
+  EXPECT_EQ(c.remove_tree("d"), EMLINK);
+  EXPECT_EQ(c.rename("d", "clone/d"), EXDEV);
+  EXPECT_EQ(c.link("d/0", "clone/0"), EMLINK);
+  EXPECT_EQ(c.rename("d/0", "clone/0"), EXDEV);
+  ASSERT_EQ(c.unlink("d/1"), 0);
+  EXPECT_EQ(c.link("d/0", "clone/0"), 0);
+  EXPECT_EQ(c.clone("d", "e"), 0);
+  EXPECT_EQ(c.stat("e/7").nlink, static_cast<uint32_t>(kNames - 1));
+  EXPECT_EQ(c.remove_tree("d"), 0);
+  EXPECT_EQ(c.stat("clone/0").nlink, 1u);
+}
+
 /// Its data stood in the system tree, whose nodes lead to everything; so the clone came to lead to
 /// itself.
 TEST_F(FsLinks, CloneOfAFileLinkedBetweenClonesIsNoCycle) {
