@@ -73,7 +73,7 @@ Result<FileSystemImpl::Hold> FileSystemImpl::links_directory(Inode& top) {
 
 Result<FileSystemImpl::Hold> FileSystemImpl::make_links_directory(Inode& top) {
   Hold links = CAW_TRY(links_directory(top));
-  if (links) return links;
+  if (links && topology_.has_links()) return links;
   InodeRecord record;
   record.fields.mode = S_IFDIR | 0700;
   record.fields.mtime = record.fields.ctime = record.fields.atime = record.fields.btime = now();
@@ -86,10 +86,13 @@ Result<FileSystemImpl::Hold> FileSystemImpl::make_links_directory(Inode& top) {
       {contents_of(top)}, {.exclusive = true}, [&](Batch& batch) -> Result<void> {
         const Place place = CAW_TRY(topology_.body(top));
         const std::string key = record_key(place.path, kLinksEntry);
-        if (CAW_TRY(forest_.get(place.tree, key))) return {};
-        const NodeId tree = forest_.new_tree_id();
-        batch.create_tree(tree);
-        batch.put(place.tree, key, inline_value(encode_inode(record), tree));
+        const bool is_there = CAW_TRY(forest_.get(place.tree, key)).has_value();
+        if (is_there && topology_.has_links()) return {};
+        if (!is_there) {
+          const NodeId tree = forest_.new_tree_id();
+          batch.create_tree(tree);
+          batch.put(place.tree, key, inline_value(encode_inode(record), tree));
+        }
         if (!topology_.has_links()) {
           // Not in the system tree itself: clones of files share the nodes of the tree they are in,
           // and those of the system tree lead to everything.
