@@ -60,8 +60,8 @@ struct caw_token {
  *    24    8 ino         out: st_ino of the clone
  *    32   32 reserved1
  *    64  256 name        must not exist
- * Fails: EEXIST, EXDEV (the token is of another volume, or too old, or too many names in the
- * source are hard links to files outside of the clone it is in), ENOENT (the source was
+ * Fails: EEXIST, EXDEV (the token is of another volume, or too old), EMLINK (too many names in the
+ * source are of files linked between clones), ENOENT (the source was
  * removed), EINVAL (source neither directory nor regular file; unknown flags; bad name), ENOTDIR,
  * ENAMETOOLONG, EACCES, EPERM, ENOSPC, EROFS, EIO.  A failed clone leaves nothing behind.
  */

@@ -121,7 +121,7 @@ Result<void> FileSystemImpl::GlobalClone::find() {
     names_in[name.route].push_back(name);
     ++groups[name.link.group].names;
     if (++names <= kMaxNamesAtOnce) return {};
-    return fail(Code::too_many_linked, names, "clone");
+    return fail(Code::too_many_links, names, "clone");
   });
 }
 
