@@ -159,6 +159,9 @@ Result<FileSystemImpl::Hold> FileSystemImpl::load(Inode& parent, uint64_t entry)
 Result<FileSystemImpl::Hold> FileSystemImpl::adopt(Inode& parent, uint64_t entry,
                                                    const InodeRecord& record, NodeId tree,
                                                    uint32_t evictions) {
+  if (entry == kLinksEntry && (tree == kNoNode || !record.fields.is_directory())) {
+    return fail(Code::record_malformed, entry, "links directory");
+  }
   auto inode = std::make_unique<Inode>();
   inode->parent = &parent;
   inode->entry = entry;
@@ -171,7 +174,7 @@ Result<FileSystemImpl::Hold> FileSystemImpl::adopt(Inode& parent, uint64_t entry
   inode->domain = CAW_TRY(numbers_.domain_of(parent.domain, record.home, record.domain));
   inode->number = record.number;
   InodeFields fields = record.fields;
-  if (parent.entry == kLinksEntry) fields.nlink = counted_links(parent, entry, fields.nlink);
+  if (!check_writable()) fields.nlink = counted_links(parent, entry, fields.nlink);
   inode->start_fields(fields);
   return Hold(table_, table_.insert(std::move(inode), evictions));
 }

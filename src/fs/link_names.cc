@@ -64,9 +64,6 @@ FileSystemImpl::Hold FileSystemImpl::hold_top(const Inode& directory) {
 Result<FileSystemImpl::Hold> FileSystemImpl::links_directory(Inode& top) {
   Hold links = CAW_TRY(load(top, kLinksEntry));
   if (!links) return links;
-  if (!links->is_directory() || !links->tree()) {
-    return fail(Code::record_malformed, kLinksEntry, "links directory");
-  }
   if ((links->load_fields().flags & kInodeUncounted) != 0) CAW_TRY(take_counts(*links));
   return links;
 }
