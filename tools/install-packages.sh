@@ -7,7 +7,7 @@ caw_packages=(
   libfuse3-dev fuse3 liburing-dev
   libzstd-dev liblz4-dev libxxhash-dev
   libabsl-dev libfmt-dev libcli11-dev nlohmann-json3-dev
-  libgtest-dev libbenchmark-dev
+  libgtest-dev libbenchmark-dev rsync
 )
 
 # Installs what is missing.  Fails, with a sentence that says what to do, when it cannot.

@@ -60,7 +60,8 @@ struct caw_token {
  *    24    8 ino         out: st_ino of the clone
  *    32   32 reserved1
  *    64  256 name        must not exist
- * Fails: EEXIST, EXDEV (the token is of another volume, or too old), ENOENT (the source was
+ * Fails: EEXIST, EXDEV (the token is of another volume, or too old), EMLINK (too many names in the
+ * source are of files linked between clones), ENOENT (the source was
  * removed), EINVAL (source neither directory nor regular file; unknown flags; bad name), ENOTDIR,
  * ENAMETOOLONG, EACCES, EPERM, ENOSPC, EROFS, EIO.  A failed clone leaves nothing behind.
  */
@@ -82,7 +83,7 @@ struct caw_clone {
  *     8   24 reserved1
  *    32  256 name
  * Fails: ENOENT, ENOTDIR, EINVAL, ENAMETOOLONG, EACCES or EPERM (the caller may not remove it at
- * once: remove file by file), EROFS, EIO.
+ * once: remove file by file), EMLINK (too many hard links in it: likewise), EROFS, EIO.
  */
 struct caw_remove {
 	__u32 flags;

@@ -70,11 +70,13 @@
   X(access_denied,       808, EACCES,    "permission denied")                                  \
   X(rename_into_self,    809, EINVAL,    "a directory cannot be moved into itself")            \
   X(record_malformed,    810, EIO,       "damaged file-system record")                         \
-  X(hard_link,           811, EPERM,     "hard links are not supported yet")                   \
+  X(hard_link,           811, EPERM,     "a directory has one name only")                      \
   X(xattr_unsupported,   812, EOPNOTSUPP,"no extended attribute of that kind is kept")         \
   X(stale_inode,         813, ESTALE,    "the file no longer exists")                          \
   X(cross_device,        814, EXDEV,     "source and destination are on different volumes")    \
   X(busy,                815, EBUSY,     "in use")                                             \
+  X(too_many_links,      816, EMLINK,    "too many links")                                     \
+  X(too_many_linked,     817, EXDEV,     "too many hard-linked names to change at once")       \
   X(xattr_absent,        820, ENODATA,   "no such extended attribute")                         \
   X(xattr_too_large,     821, E2BIG,     "an extended attribute is too large")                 \
   X(xattr_no_space,      822, ENOSPC,    "too many extended attributes on one file")           \

@@ -120,8 +120,9 @@ std::string dot_text(std::string_view text) {
 std::string key_text(std::string_view key) {
   if (key.empty()) return "(first)";
   if (key == "\xff") return "(end)";
-  if (key.front() != '\0' && key.front() != '\1') return quoted(key);
-  std::string out = key.front() == '\0' ? "meta" : "data";
+  const bool is_link = key.front() == '\4';
+  if (key.front() != '\0' && key.front() != '\1' && !is_link) return quoted(key);
+  std::string out = is_link ? "link" : key.front() == '\0' ? "meta" : "data";
   std::string_view rest = key.substr(1);
   while (!rest.empty()) {
     std::string_view tail = rest.substr(1);
@@ -148,7 +149,12 @@ std::string translation_text(const Translation& translation) {
 
 std::string record_name(const Value& value) {
   if (!value.is_inline()) return {};
-  const Result<InodeRecord> record = decode_inode(inline_bytes(value));
+  const std::string bytes = inline_bytes(value);
+  if (is_link_name(bytes)) {
+    const Result<LinkName> name = decode_link_name(bytes);
+    return name ? name->name : std::string();
+  }
+  const Result<InodeRecord> record = decode_inode(bytes);
   return record ? record->name : std::string();
 }
 

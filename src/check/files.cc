@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "check/describe.h"
+#include "check/link_counts.h"
 #include "check/tree_reader.h"
 #include "format/compression.h"
 #include "schema/keys.h"
@@ -24,6 +25,8 @@ struct PendingTree {
   uint64_t size = 0;  ///< of a file that owns its data
   bool is_sparse = false;
   bool is_orphan = false;
+  bool is_top = false;    ///< of the root, or of a clone
+  bool is_links = false;  ///< of a links directory
 };
 
 /// Bytes of the value that were written, as far as one can tell.
@@ -47,8 +50,16 @@ uint64_t mark_of(uint64_t a, uint64_t b) {
 class TreeCheck {
  public:
   TreeCheck(BlockDevice& device, Findings& findings, FileFigures& figures, const PendingTree& tree,
-            std::vector<PendingTree>& found)
-      : device_(device), findings_(findings), figures_(figures), tree_(tree), found_(found) {}
+            std::vector<PendingTree>& found, LinkCounts& counts)
+      : device_(device),
+        findings_(findings),
+        figures_(figures),
+        tree_(tree),
+        found_(found),
+        counts_(counts),
+        links_(tree.kind == TreeKind::file ? no_links_ : counts.of_tree(tree.root)) {
+    links_.is_top = tree.is_top;
+  }
 
   Result<void> take(std::string_view key, const Value& value);
   void finish();
@@ -85,7 +96,12 @@ class TreeCheck {
   Result<void> take_record(std::string_view key, const ParsedKey& parsed, const Value& value);
   void take_xattr(std::string_view key, const ParsedKey& parsed, const Value& value);
   void take_name(std::string_view key, const ParsedKey& parsed, const InodeRecord& record);
-  void take_tree(std::string_view key, const InodeRecord& record, NodeId root);
+  void take_link_name(std::string_view key, const ParsedKey& parsed, std::string_view bytes);
+  void take_reserved(std::string_view key, const ParsedKey& parsed, const InodeRecord& record,
+                     NodeId root);
+  Result<void> take_link(std::string_view key, const ParsedKey& parsed, const Value& value);
+  void take_tree(std::string_view key, const ParsedKey& parsed, const InodeRecord& record,
+                 NodeId root);
   void take_chunk(std::string_view key, const ParsedKey& parsed, const Value& value);
   void check_extent(std::string_view key, uint64_t chunk, const Value& value, uint64_t size);
   void take_number(const ParsedKey& parsed, const InodeRecord& record);
@@ -93,6 +109,10 @@ class TreeCheck {
   void check_numbers();
   void check_complete(uint64_t entry, uint64_t covered, uint64_t size);
   bool is_system_top() const { return tree_.kind == TreeKind::system && levels_.size() == 1; }
+  /// Where records stand that names elsewhere lead to.
+  bool among_linked() const {
+    return tree_.is_links && levels_.size() == 1;
+  }
   bool among_orphans() const {
     return tree_.kind == TreeKind::system && levels_.size() == 2 &&
            levels_[1].entry == kOrphansEntry;
@@ -104,6 +124,11 @@ class TreeCheck {
   FileFigures& figures_;
   const PendingTree& tree_;
   std::vector<PendingTree>& found_;
+  LinkCounts& counts_;
+  TreeLinks no_links_;
+  TreeLinks& links_;
+  std::map<uint64_t, LinkEntry> linked_;  ///< by hash of path and entry: not in the index so far
+  std::map<uint64_t, size_t> owned_;      ///< likewise, directories: into links_.owned
   std::vector<Level> levels_{Level{}};
   std::map<std::string, Dirent> names_;  ///< of the directory at hand, without a record so far
   std::vector<FileSize> sizes_;
@@ -175,6 +200,8 @@ Result<void> TreeCheck::take(std::string_view key, const Value& value) {
     case KeyKind::chunk:
       take_chunk(key, *parsed, value);
       return {};
+    case KeyKind::link:
+      return take_link(key, *parsed, value);
     case KeyKind::owned_chunk:
       check_extent(key, parsed->chunk, value, tree_.size);
       covered_ += covered_bytes(value);
@@ -210,9 +237,16 @@ Result<void> TreeCheck::take_dirent(std::string_view key, const ParsedKey& parse
 
 Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parsed,
                                     const Value& value) {
-  const Result<InodeRecord> record = decode_inode(CAW_TRY(value_bytes(device_, value)));
+  const std::string bytes = CAW_TRY(value_bytes(device_, value));
+  if (is_link_name(bytes) && value.tree == kNoNode) {
+    return take_link_name(key, parsed, bytes), Result<void>{};
+  }
+  const Result<InodeRecord> record = decode_inode(bytes);
   if (!record) return wrong(key, "damaged record"), Result<void>{};
   const InodeFields& fields = record->fields;
+  if (parsed.entry == kLinksEntry) {
+    return take_reserved(key, parsed, *record, value.tree), Result<void>{};
+  }
   if (is_system_top()) {
     has_root_ = parsed.entry == kRootEntry && fields.is_directory() && value.tree != kNoNode &&
                 record->domain == 0;
@@ -221,7 +255,11 @@ Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parse
   take_name(key, parsed, *record);
   take_number(parsed, *record);
   if ((fields.flags & kInodeXattrs) != 0) levels_.back().with_xattrs.push_back(parsed.entry);
-  if (fields.nlink != 1) wrong(key, fmt::format("link count {} instead of 1", fields.nlink));
+  if (among_linked()) {
+    counts_.add_file(tree_.root, parsed.entry, fields.nlink);
+  } else if (fields.nlink != 1) {
+    wrong(key, fmt::format("link count {} instead of 1", fields.nlink));
+  }
   if (fields.is_directory()) {
     ++figures_.directories;
   } else if (fields.is_regular()) {
@@ -231,9 +269,10 @@ Result<void> TreeCheck::take_record(std::string_view key, const ParsedKey& parse
     ++(fields.is_symlink() ? figures_.symlinks : figures_.others);
   }
   if (value.tree != kNoNode) {
-    take_tree(key, *record, value.tree);
+    take_tree(key, parsed, *record, value.tree);
   } else if (fields.is_directory()) {
     levels_.back().subdirectories.push_back(parsed.entry);
+    if ((fields.flags & kInodeClone) != 0) wrong(key, "a clone without a tree of its own");
   } else if (fields.is_regular()) {
     const bool is_sparse = (fields.flags & kInodeSparse) != 0;
     sizes_.push_back({place_of(parsed.path, parsed.entry), fields.size, 0,
@@ -276,15 +315,71 @@ void TreeCheck::check_numbers() {
   }
 }
 
-/// Every record but those of "/" and of orphans has one name, which says the same.
+/// One of several names of a file: the dirent says the same, and so will the index.
+void TreeCheck::take_link_name(std::string_view key, const ParsedKey& parsed,
+                               std::string_view bytes) {
+  const Result<LinkName> name = decode_link_name(bytes);
+  if (!name || is_system_top() || among_orphans() || among_linked()) {
+    return wrong(key, "damaged link name");
+  }
+  const auto found = names_.find(name->name);
+  const Dirent expected{parsed.entry, name->type, name->scope, name->group};
+  if (found == names_.end() || !(found->second == expected)) {
+    return wrong(key, fmt::format("link name \"{}\", which no name agrees with",
+                                  quoted(name->name)));
+  }
+  names_.erase(found);
+  linked_[place_of(parsed.path, parsed.entry)] = {name->scope, name->group};
+}
+
+/// The links directory of a root or clone, or of the volume.
+void TreeCheck::take_reserved(std::string_view key, const ParsedKey& parsed,
+                              const InodeRecord& record, NodeId root) {
+  const bool is_here = parsed.path.empty() && (tree_.is_top || is_system_top());
+  if (!is_here || !record.fields.is_directory() || root == kNoNode) {
+    return wrong(key, "not the record of a links directory");
+  }
+  links_.links = root;
+  links_.is_uncounted = (record.fields.flags & kInodeUncounted) != 0;
+  PendingTree tree{root};
+  tree.is_links = true;
+  found_.push_back(tree);
+}
+
+Result<void> TreeCheck::take_link(std::string_view key, const ParsedKey& parsed,
+                                  const Value& value) {
+  const Result<LinkEntry> link = decode_link_entry(CAW_TRY(value_bytes(device_, value)));
+  if (!link || value.tree != kNoNode) return wrong(key, "damaged links index"), Result<void>{};
+  const uint64_t place = place_of(parsed.path, parsed.entry);
+  if (link->is_mark()) {
+    const auto owned = owned_.find(place);
+    if (owned == owned_.end()) return wrong(key, "marks no tree"), Result<void>{};
+    links_.owned[owned->second].is_marked = true;
+    return {};
+  }
+  const auto linked = linked_.find(place);
+  if (linked == linked_.end() || !(linked->second == *link)) {
+    return wrong(key, "stands for no linked name"), Result<void>{};
+  }
+  linked_.erase(linked);
+  links_.names.push_back(*link);
+  return {};
+}
+
+/// Every record but those of "/", of orphans and of linked files has one name, which says the same.
 void TreeCheck::take_name(std::string_view key, const ParsedKey& parsed,
                           const InodeRecord& record) {
+  if (among_linked()) {
+    if (record.fields.is_directory()) wrong(key, "a directory among linked files");
+    return;
+  }
   if (is_system_top() || among_orphans()) {
     if (among_orphans()) ++figures_.orphans;
     return;
   }
   const auto found = names_.find(record.name);
-  if (found == names_.end() || found->second.entry != parsed.entry) {
+  if (found == names_.end() || found->second.entry != parsed.entry ||
+      found->second.is_linked()) {
     return wrong(key, fmt::format("record of \"{}\", which no name leads to", quoted(record.name)));
   }
   if (found->second.type != (record.fields.mode & S_IFMT)) {
@@ -293,9 +388,14 @@ void TreeCheck::take_name(std::string_view key, const ParsedKey& parsed,
   names_.erase(found);
 }
 
-void TreeCheck::take_tree(std::string_view key, const InodeRecord& record, NodeId root) {
+void TreeCheck::take_tree(std::string_view key, const ParsedKey& parsed,
+                          const InodeRecord& record, NodeId root) {
   if (record.fields.is_directory()) {
-    found_.push_back({root, TreeKind::directory, 0, false, among_orphans()});
+    PendingTree tree{root, TreeKind::directory, 0, false, among_orphans()};
+    tree.is_top = is_system_top() || (record.fields.flags & kInodeClone) != 0;
+    owned_[place_of(parsed.path, parsed.entry)] = links_.owned.size();
+    links_.owned.push_back({parsed.entry, root, tree.is_top});
+    found_.push_back(tree);
   } else if (record.fields.is_regular()) {
     const bool is_sparse = (record.fields.flags & kInodeSparse) != 0;
     found_.push_back({root, TreeKind::file, record.fields.size, is_sparse, among_orphans()});
@@ -337,6 +437,11 @@ void TreeCheck::check_complete(uint64_t entry, uint64_t covered, uint64_t size) 
 
 void TreeCheck::finish() {
   leave_names();
+  for (const auto& [place, link] : linked_) {
+    findings_.add(Code::check_files, raw(tree_.root),
+                  fmt::format("tree {}: a name of linked file {} is not in the links index",
+                              raw(tree_.root), link.group));
+  }
   check_numbers();
   for (const FileSize& file : sizes_) {
     if (file.entry != 0) check_complete(file.entry, file.covered, file.size);
@@ -387,9 +492,12 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
   TreeReader reader(device, table);
   std::set<NodeId> seen;
   TreeEdges edges;
+  LinkCounts counts;
+  NodeId root = kNoNode;
+  bool all_read = true;
   std::vector<PendingTree> pending;
   if (superblock.system_tree != kNoNode) {
-    pending.push_back({superblock.system_tree, TreeKind::system, 0, false, false});
+    pending.push_back({superblock.system_tree, TreeKind::system});
   }
   while (!pending.empty()) {
     const PendingTree tree = pending.back();
@@ -397,7 +505,7 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
     if (!seen.insert(tree.root).second) continue;
     ++figures.trees;
     const size_t known = pending.size();
-    TreeCheck check(device, findings, figures, tree, pending);
+    TreeCheck check(device, findings, figures, tree, pending, counts);
     const Result<void> read = reader.scan(tree.root, [&](std::string_view key, const Value& value) {
       return check.take(key, value);
     });
@@ -409,10 +517,16 @@ FileFigures check_files(BlockDevice& device, const Superblock& superblock, const
     if (read) {
       check.finish();
     } else {
+      all_read = false;
       findings.add(read.error(), raw(tree.root), fmt::format("reading tree {}", raw(tree.root)));
     }
-    for (size_t i = known; i < pending.size(); ++i) edges[tree.root].push_back(pending[i].root);
+    for (size_t i = known; i < pending.size(); ++i) {
+      edges[tree.root].push_back(pending[i].root);
+      const bool of_system = tree.kind == TreeKind::system;
+      if (of_system && pending[i].is_top && !pending[i].is_orphan) root = pending[i].root;
+    }
   }
+  if (all_read) counts.compare(superblock.system_tree, root, findings);
   check_nesting(edges, superblock.system_tree, findings);
   return figures;
 }

@@ -1,5 +1,6 @@
 // The file systems on a volume: every name has its record and every record its name, no two files
-// of a tree have one number, data belong to files, are complete and end where the files do.
+// of a tree have one number, data belong to files, are complete and end where the files do, and
+// linked files have as many names as they say.
 // (What the trees are made of is check.h's.)
 #pragma once
 
@@ -22,7 +23,8 @@ struct FileFigures {
 };
 
 /// Reads every tree once.  Memory: the entries of the directories on one path, and for one tree 16
-/// bytes a record and 32 a regular file.
+/// bytes a record and 32 a regular file; for the volume, 16 bytes a linked name and 24 a directory
+/// that owns a tree.
 FileFigures check_files(BlockDevice& device, const Superblock& superblock, const NodeTable& table,
                         Findings& findings);
 

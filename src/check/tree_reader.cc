@@ -157,7 +157,17 @@ Result<void> TreeReader::enter_interior(const Step& step, const Interior& node) 
   CAW_TRY(load_layers(step, node, &layers));
   steps_.push_back(std::move(leave));
   const Translation& down = step.view.down;
+  // Keys that have no image in the node (they lack the prefix it is seen through) are only in
+  // newer layers: those before its first edge, and after its last.
+  const auto add_beyond = [&](const std::string& lo, const std::string& hi) {
+    Step beyond = step;
+    beyond.view.lo = lo;
+    beyond.view.hi = hi;
+    beyond.child = kNoNode;
+    if (lo < hi) steps_.push_back(std::move(beyond));
+  };
   // Popped in key order.
+  add_beyond(std::max(step.view.lo, move_bound(down.prepend, down.strip, node.hi)), step.view.hi);
   for (size_t i = node.edges.size(); i-- > 0;) {
     const Edge& edge = node.edges[i];
     const std::string& end = i + 1 < node.edges.size() ? node.edges[i + 1].lo : node.hi;
@@ -175,6 +185,8 @@ Result<void> TreeReader::enter_interior(const Step& step, const Interior& node) 
     }
     steps_.push_back(std::move(child));
   }
+  add_beyond(step.view.lo, std::min(step.view.hi, move_bound(down.prepend, down.strip,
+                                                             node.edges.front().lo)));
   return {};
 }
 

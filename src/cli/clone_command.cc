@@ -99,6 +99,8 @@ int fail_clone(const char* source, const char* destination, int sys_errno) {
       return say("exists already", "choose another name, or remove it first (caw rm)");
     case EXDEV:
       return say("not on the same volume as the source", "clone within one volume, or use cp -a");
+    case EMLINK:
+      return say("too many hard links between clones in it", "clone parts of it, or use cp -a");
     case EPERM:
       return complain("clone", source, "you do not own it", "ask its owner, or use cp -a");
     case EACCES:

@@ -105,12 +105,16 @@ int remove_one(const char* path, bool sync) {
 
   const int error = request(parent.get(), CAW_IOC_REMOVE_TREE, &remove);
   if (error == 0) return kExitDone;
-  if (error != EACCES && error != EPERM) return say(path, error, at.directory);
+  if (error != EACCES && error != EPERM && error != EMLINK) {
+    return say(path, error, at.directory);
+  }
 
   struct stat status {};
   if (lstat(path, &status) != 0) return say(path, errno, at.directory);
   if (!S_ISDIR(status.st_mode)) return say(path, error, at.directory);
-  complain("rm", path, "not yours to remove at once", "removing it file by file");
+  const char* const why =
+      error == EMLINK ? "too many hard links to remove at once" : "not yours to remove at once";
+  complain("rm", path, why, "removing it file by file");
   const int slow_error = remove_file_by_file(path);
   return slow_error == 0 ? kExitDone : say(path, slow_error, at.directory);
 }

@@ -14,7 +14,7 @@ namespace {
 ///   off size field
 ///     0    8 magic            "CAWFSVOL"
 ///     8    8 checksum         XXH3-64 of bytes [16, 4096)
-///    16    4 version          3; 2 is read, too: it had no extended attributes
+///    16    4 version          3; 2 is read, too: it had no extended attributes, no hard links
 ///    20    4 block_bytes      4096
 ///    24    8 features         bits a reader must know; none so far
 ///    32   16 uuid

@@ -96,7 +96,7 @@ TEST(Superblock, FieldsAreChecked) {
   };
   EXPECT_EQ(with(16, uint32_t{1}), Code::format_version);
   EXPECT_EQ(with(16, uint32_t{4}), Code::format_version);
-  EXPECT_EQ(with(16, uint32_t{2}), Code::unknown) << "only lacks extended attributes";
+  EXPECT_EQ(with(16, uint32_t{2}), Code::unknown) << "only lacks what came with 3";
   EXPECT_EQ(with(24, uint64_t{1}), Code::format_version) << "unknown feature";
   constexpr Code kBad = Code::superblock_damaged;
   EXPECT_EQ(with(20, uint32_t{512}), kBad) << "block size";

@@ -22,7 +22,7 @@ std::vector<uint64_t> FileSystemImpl::writers_below(Inode& source) {
   std::vector<uint64_t> out;
   Gate::Shared shared(topology_.gate());
   open_files_.for_each([&](const Inode& open, bool mappable) {
-    if (mappable && topology_.is_within(open, source)) {
+    if (mappable && (topology_.is_within(open, source) || may_have_name_in(open, source))) {
       out.push_back(reinterpret_cast<uint64_t>(&open));
     }
     return true;
@@ -45,6 +45,12 @@ Result<bool> FileSystemImpl::may(const Inode& inode, const Caller& caller, uint3
     bits = (fields.mode >> 3) & 7U;
   }
   return (bits & wanted) == wanted;
+}
+
+/// A linked file in whose links directory names at or below `source` are.
+bool FileSystemImpl::may_have_name_in(const Inode& file, const Inode& source) const {
+  if (file.parent == nullptr || !is_linked(file)) return false;
+  return file.parent == globals_.get() || file.parent->parent == top_of(source);
 }
 
 Result<void> FileSystemImpl::check_clone_permission(const Inode& source, const Inode& parent,
@@ -77,29 +83,32 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
   }
   CAW_TRY(check_clone_permission(source, parent, caller));
   InodeLocks::Held held(locks_, {&source, &parent});
+  // Without linked names nobody waits here.
+  std::unique_lock<std::shared_mutex> no_names_added;
+  if (source.is_directory() && topology_.has_links()) {
+    no_names_added = std::unique_lock(links_mutex_);
+  }
   const InodeFields parent_fields = touched(parent);
   Destination to;
   to.entry = entries_.next();
   to.name = name;
-  InodeRecord record;
-  record.name = name;
-  record.fields = source.load_fields();
-  if (source.is_directory()) {
-    record.fields.flags |= kInodeClone;
-    record.number = source.number;
-    record.home = parent.domain;
-    record.domain = numbers_.new_domain();
-  } else {
-    record.number = files_.next();
-  }
+  to.parent = &parent;
+  const InodeRecord record = record_of_clone(source, parent, name);
   NodeId tree = kNoNode;
   uint64_t detour = 0;
+  bool links_appeared = false;
+  bool has_globals = false;
   const uint32_t evictions = parent.evictions();
-  CAW_TRY(topology_.mutate({contents_of(parent)}, {}, [&](Batch& batch) -> Result<void> {
+  const auto attempt = [&](Batch& batch) -> Result<void> {
     to.place = CAW_TRY(topology_.body(parent));
     CAW_TRY(topology_.record(source));  // fails if it was removed
     if (parent.is_orphan()) return fail(Code::not_found, 0, "clone");
     if (CAW_TRY(find_dirent(to.place, name))) return fail(Code::exists, 0, "clone");
+    links_appeared =
+        source.is_directory() && topology_.has_links() && !no_names_added.owns_lock();
+    if (links_appeared) return fail(Code::not_found, 0, "clone");
+    has_globals = source.is_directory() && has_globals_ && CAW_TRY(holds_globals(source));
+    if (has_globals) return {};
     if (needs_detour(source, parent) && !CAW_TRY(is_copied_whole(source))) {
       detour = entries_.next();
       Destination aside = to;
@@ -114,14 +123,39 @@ Result<Entry> FileSystemImpl::clone(Inode& source, Inode& parent, std::string_vi
               inline_value(encode_dirent({to.entry, source.type()})));
     tree = CAW_TRY(clone_contents(batch, source, record, to));
     return {};
-  }));
-  if (detour != 0) {
+  };
+  Result<void> done = topology_.mutate({contents_of(parent)}, {}, attempt);
+  if (links_appeared) {
+    no_names_added = std::unique_lock(links_mutex_);
+    done = topology_.mutate({contents_of(parent)}, {}, attempt);
+  }
+  CAW_TRY(Result<void>(done));
+  if (has_globals) {
+    tree = CAW_TRY(clone_with_globals(source, record, to, parent_fields));
+  } else if (detour != 0) {
     CAW_TRY(hang_clone(parent, parent_fields, to,
                        {detour, tree, source.type(), encode_inode(record),
                         (record.fields.flags & kInodeXattrs) != 0}));
   }
   parent.store_fields(parent_fields);
   return adopt_new(parent, to.entry, record, tree, evictions);
+}
+
+InodeRecord FileSystemImpl::record_of_clone(const Inode& source, const Inode& parent,
+                                            std::string_view name) {
+  InodeRecord record;
+  record.name = name;
+  record.fields = source.load_fields();
+  if (source.is_directory()) {
+    record.fields.flags |= kInodeClone;
+    record.number = source.number;
+    record.home = parent.domain;
+    record.domain = numbers_.new_domain();
+  } else {
+    record.fields.nlink = 1;
+    record.number = files_.next();
+  }
+  return record;
 }
 
 /// A destination in a tree that hangs, however far down, from the tree which the source is a part
@@ -195,6 +229,7 @@ Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
     tree = body.tree;
     prefixes.push_back({metadata_prefix(body.path), metadata_prefix({})});
     prefixes.push_back({data_prefix(body.path), data_prefix({})});
+    if (topology_.has_links()) prefixes.push_back({links_prefix(body.path), links_prefix({})});
   } else {
     const Spot data = CAW_TRY(topology_.data(source));
     if (CAW_TRY(is_copied_whole(source))) {
@@ -208,6 +243,9 @@ Result<NodeId> FileSystemImpl::clone_contents(Batch& batch, const Inode& source,
   }
   const NodeId id = forest_.new_tree_id();
   batch.put(place.tree, record_key(place.path, to.entry), inline_value(encode_inode(record), id));
+  if (source.is_directory() && topology_.has_links()) {
+    CAW_TRY(share_links(batch, source, record.domain, id));
+  }
   CAW_TRY(forest_.clone(tree, prefixes, id, batch));
   return id;
 }
@@ -227,11 +265,12 @@ Result<bool> FileSystemImpl::owns_all_in(const Place& directory, uint32_t uid) {
     const Place place = std::move(places.back());
     places.pop_back();
     const std::string end = records_end(place.path);
-    const auto cursor = forest_.scan(place.tree, record_key(place.path, 0), end);
+    const auto cursor = forest_.scan(place.tree, record_key(place.path, kFirstEntry), end);
     while (CAW_TRY(cursor->next())) {
       if (left-- == 0) return false;
-      const InodeRecord record =
-          CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, cursor->value()))));
+      const std::string bytes = CAW_TRY(read_record(forest_, cursor->value()));
+      if (is_link_name(bytes)) continue;  // a name is the directory's; the file may have others
+      const InodeRecord record = CAW_TRY(decode_inode(bytes));
       if (record.fields.uid != uid) return false;
       if (!record.fields.is_directory()) continue;
       const NodeId tree = cursor->value().tree;
@@ -261,30 +300,51 @@ Result<void> FileSystemImpl::check_removal_permission(const Inode& parent, Inode
   return fail(Code::permission, 0, "remove_tree");
 }
 
-Result<void> FileSystemImpl::remove_tree(Inode& parent, std::string_view name,
-                                         const Caller& caller) {
+Result<std::vector<uint64_t>> FileSystemImpl::remove_tree(Inode& parent, std::string_view name,
+                                                          const Caller& caller) {
   CAW_TRY(check_writable());
   while (true) {
     const Hold child = CAW_TRY(find_child(parent, name));
     CAW_TRY(check_removal_permission(parent, *child, caller));
-    if (!child->is_directory()) return unlink(parent, name);
+    if (!child->is_directory()) {
+      CAW_TRY(unlink(parent, name));
+      return std::vector<uint64_t>{reinterpret_cast<uint64_t>(child.get())};
+    }
+    TreeRemoval removal;
+    removal.links = CAW_TRY(links_around(parent));
     InodeLocks::Held held(locks_, {&parent, child.get()});
     const InodeFields parent_fields = touched(parent);
-    const uint64_t orphan_entry = entries_.next();
-    bool changed = false;
-    const Result<void> done =
-        topology_.mutate({contents_of(parent)}, {.exclusive = true, .essential = true},
-                         [&](Batch& batch) -> Result<void> {
-                           const Place place = CAW_TRY(topology_.body(parent));
-                           CAW_TRY(check_still(place, name, child.get(), changed));
-                           batch.erase(place.tree, dirent_key(place.path, name), 0);
-                           CAW_TRY(put_content(batch, parent, parent_fields));
-                           return remove_contents(batch, *child, orphan_entry);
-                         });
-    if (changed) continue;
-    if (done) parent.store_fields(parent_fields);
-    return done;
+    removal.ctime = parent_fields.ctime;
+    removal.orphan_entry = entries_.next();
+    std::vector<Written> writes{contents_of(parent)};
+    if (removal.links) writes.push_back(contents_of(*removal.links));
+    const Result<void> done = topology_.mutate(
+        writes, {.exclusive = true, .essential = true}, [&](Batch& batch) -> Result<void> {
+          CAW_TRY(check_still(parent, name, child.get(), removal.changed));
+          const Place place = CAW_TRY(topology_.body(parent));
+          batch.erase(place.tree, dirent_key(place.path, name), 0);
+          CAW_TRY(put_content(batch, parent, parent_fields));
+          CAW_TRY(drop_names_below(batch, *child, removal));
+          CAW_TRY(remove_contents(batch, *child, removal.orphan_entry));
+          finish_removal(removal);
+          return {};
+        });
+    if (removal.changed) continue;
+    CAW_TRY(Result<void>(done));
+    parent.store_fields(parent_fields);
+    return std::move(removal.stale);
   }
+}
+
+/// The links directory of the domain that `directory` is in, if there is one.
+Result<FileSystemImpl::Hold> FileSystemImpl::links_around(const Inode& directory) {
+  if (!topology_.has_links()) return Hold();
+  Hold top;
+  {
+    Gate::Shared shared(topology_.gate());
+    top = hold_top(directory);
+  }
+  return top ? links_directory(*top) : Hold();
 }
 
 /// Erases a directory whole, or hangs it among the orphans if a file in it is open; applies the
@@ -304,7 +364,9 @@ Result<void> FileSystemImpl::remove_contents(Batch& batch, Inode& directory,
   CAW_TRY(erase_records(batch, directory));
   if (!directory.tree()) {
     const Place body = CAW_TRY(topology_.body(directory));
-    for (const std::string& prefix : {metadata_prefix(body.path), data_prefix(body.path)}) {
+    std::vector<std::string> prefixes{metadata_prefix(body.path), data_prefix(body.path)};
+    if (topology_.has_links()) prefixes.push_back(links_prefix(body.path));
+    for (const std::string& prefix : prefixes) {
       batch.erase_range(body.tree, prefix, after_prefix(prefix), kManyDeadBytes);
     }
   }
@@ -315,43 +377,15 @@ Result<void> FileSystemImpl::remove_contents(Batch& batch, Inode& directory,
 
 // ---- sameness
 
-/// Two directories, compared record by record; content stamps stand for the data of files.
-struct FileSystemImpl::Comparison {
-  uint64_t left = kMaxLookedAt;
-  std::vector<std::pair<Place, Place>> pending;
-};
-
-Result<bool> FileSystemImpl::same_contents(Comparison& comparison, const Place& a, const Place& b) {
-  const std::string end_a = records_end(a.path);
-  const std::string end_b = records_end(b.path);
-  const auto cursor_a = forest_.scan(a.tree, record_key(a.path, 0), end_a);
-  const auto cursor_b = forest_.scan(b.tree, record_key(b.path, 0), end_b);
-  while (true) {
-    const bool more_a = CAW_TRY(cursor_a->next());
-    const bool more_b = CAW_TRY(cursor_b->next());
-    if (more_a != more_b) return false;
-    if (!more_a) return true;
-    if (comparison.left-- == 0) return false;
-    const Value& value_a = cursor_a->value();
-    const Value& value_b = cursor_b->value();
-    const uint64_t entry_a = CAW_TRY(chunk_of_key(cursor_a->key(), end_a.size()));
-    const uint64_t entry_b = CAW_TRY(chunk_of_key(cursor_b->key(), end_b.size()));
-    const InodeRecord record_a = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, value_a))));
-    const InodeRecord record_b = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, value_b))));
-    if (record_a.name != record_b.name || record_a.target != record_b.target ||
-        record_a.fields.content_seq != record_b.fields.content_seq ||
-        (record_a.fields.mode & S_IFMT) != (record_b.fields.mode & S_IFMT)) {
-      return false;
-    }
-    if (!record_a.fields.is_directory()) continue;
-    if (value_a.tree != kNoNode && value_a.tree == value_b.tree) continue;
-    const auto place_of = [&](const Place& at, NodeId tree, uint64_t entry) {
-      return tree == kNoNode ? Place{at.tree, body_path(at.path, entry)}
-                             : Place{forest_.open_tree(tree), {}};
-    };
-    comparison.pending.emplace_back(place_of(a, value_a.tree, entry_a),
-                                    place_of(b, value_b.tree, entry_b));
+/// What `directory` is compared as.  Under the gate.
+Result<Comparison::Side> FileSystemImpl::compared(const Inode& directory) {
+  Comparison::Side out{CAW_TRY(topology_.body(directory)), {}};
+  const Inode* const top = top_of(directory);
+  if (topology_.has_links() && top != nullptr) {
+    const Place place = CAW_TRY(topology_.body(*top));
+    out.links = CAW_TRY(Comparison(forest_, true).links_of(place));
   }
+  return out;
 }
 
 Result<bool> FileSystemImpl::same(Inode& a, Inode& b) {
@@ -362,18 +396,12 @@ Result<bool> FileSystemImpl::same(Inode& a, Inode& b) {
   if (fields_a.content_seq != fields_b.content_seq) return false;
   if (a.is_regular()) return fields_a.content_seq != 0 && fields_a.size == fields_b.size;
   if (!a.is_directory()) return false;
-  const auto both = [&]() -> Result<std::pair<Place, Place>> {
-    return std::pair{CAW_TRY(topology_.body(a)), CAW_TRY(topology_.body(b))};
+  using Sides = std::pair<Comparison::Side, Comparison::Side>;
+  const auto both = [&]() -> Result<Sides> {
+    return Sides{CAW_TRY(compared(a)), CAW_TRY(compared(b))};
   };
-  return topology_.read(both, [&](const std::pair<Place, Place>& places) -> Result<bool> {
-    Comparison comparison;
-    comparison.pending.push_back(places);
-    while (!comparison.pending.empty()) {
-      const auto next = std::move(comparison.pending.back());
-      comparison.pending.pop_back();
-      if (!CAW_TRY(same_contents(comparison, next.first, next.second))) return false;
-    }
-    return true;
+  return topology_.read(both, [&](const Sides& sides) {
+    return Comparison(forest_, topology_.has_links()).same(sides.first, sides.second);
   });
 }
 

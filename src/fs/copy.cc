@@ -39,6 +39,8 @@ Result<size_t> FileSystemImpl::copy_data(Inode& from, uint64_t from_offset, Inod
   if (to_offset > kMaxFileBytes || length > kMaxFileBytes - to_offset) {
     return fail(Code::file_too_large, to_offset, "copy_data");
   }
+  const bool overlap = from_offset < to_offset + length && to_offset < from_offset + length;
+  if (&from == &to && overlap) return fail(Code::invalid_argument, to_offset, "copy_data");
   const bool is_aligned = ((from_offset | to_offset) & (kChunkBytes - 1)) == 0;
   uint64_t done = 0;
   while (done < length) {

@@ -15,7 +15,8 @@ constexpr uint64_t kDotDotCookie = 2;
 
 struct FileSystemImpl::Listed {
   uint64_t entry = 0;
-  InodeRecord record;
+  InodeRecord record;  ///< of a linked name: type and name
+  bool is_linked = false;
   NodeId tree = kNoNode;
   uint32_t evictions = 0;  ///< of the directory, before the record was read
 };
@@ -24,15 +25,24 @@ Result<FileSystemImpl::Listed> FileSystemImpl::decode_listed(const Cursor& curso
                                                              size_t prefix_bytes) {
   Listed listed;
   listed.entry = CAW_TRY(chunk_of_key(cursor.key(), prefix_bytes));
-  listed.record = CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, cursor.value()))));
+  const std::string bytes = CAW_TRY(read_record(forest_, cursor.value()));
+  listed.is_linked = is_link_name(bytes);
+  if (listed.is_linked) {
+    LinkName name = CAW_TRY(decode_link_name(bytes));
+    listed.record.fields.mode = name.type;
+    listed.record.name = std::move(name.name);
+  } else {
+    listed.record = CAW_TRY(decode_inode(bytes));
+  }
   listed.tree = cursor.value().tree;
   return listed;
 }
 
-/// Calls `emit` for the records after `after` until it says false.  Starts again at the next cookie
+/// Calls `emit` for the entries after `after` until it says false.  Starts again at the next cookie
 /// when places changed meanwhile or the tree ended.
 Result<void> FileSystemImpl::list(Inode& directory, uint64_t after,
                                   const std::function<Result<bool>(const Listed&)>& emit) {
+  after = std::max(after, kFirstEntry - 1);
   ReadTries tries;
   while (true) {
     uint64_t sequence = 0;
@@ -79,12 +89,36 @@ Result<void> FileSystemImpl::readdir(Inode& directory, uint64_t after,
                                      const std::function<bool(const DirectoryEntry&)>& emit) {
   if (!directory.is_directory()) return fail(Code::not_a_directory, directory.number, "readdir");
   if (!CAW_TRY(emit_dots(directory, after, emit))) return {};
-  return list(directory, std::max(after, kDotDotCookie), [&](const Listed& listed) -> Result<bool> {
-    const uint64_t domain =
-        CAW_TRY(numbers_.domain_of(directory.domain, listed.record.home, listed.record.domain));
-    const uint64_t ino = CAW_TRY(numbers_.shown(domain, listed.record.number));
+  return list(directory, after, [&](const Listed& listed) -> Result<bool> {
+    uint64_t ino = 0;
+    if (listed.is_linked) {
+      const Hold linked = CAW_TRY(load_listed(directory, listed));
+      if (!linked) return true;
+      ino = CAW_TRY(ino_of(*linked));
+    } else {
+      const uint64_t domain =
+          CAW_TRY(numbers_.domain_of(directory.domain, listed.record.home, listed.record.domain));
+      ino = CAW_TRY(numbers_.shown(domain, listed.record.number));
+    }
     return emit({listed.record.name, ino, listed.entry, listed.record.fields.mode});
   });
+}
+
+/// None if it, or the directory, was removed meanwhile.
+Result<FileSystemImpl::Hold> FileSystemImpl::load_listed(Inode& directory, const Listed& listed) {
+  if (listed.is_linked) {
+    Result<Hold> found = find_child(directory, listed.record.name);
+    if (!found && found.error().code == Code::not_found) return Hold();
+    return found;
+  }
+  Hold hold(table_, table_.find(directory, listed.entry));
+  if (!hold) {
+    hold = CAW_TRY(adopt(directory, listed.entry, listed.record, listed.tree, listed.evictions));
+  }
+  if (hold) return hold;
+  Result<Hold> loaded = load(directory, listed.entry);
+  if (!loaded && loaded.error().code == Code::stale_inode) return Hold();
+  return loaded;
 }
 
 Result<void> FileSystemImpl::readdirplus(
@@ -98,17 +132,9 @@ Result<void> FileSystemImpl::readdirplus(
     return emit(dot, entry);
   };
   if (!CAW_TRY(emit_dots(directory, after, emit_dot))) return {};
-  return list(directory, std::max(after, kDotDotCookie), [&](const Listed& listed) -> Result<bool> {
-    Hold hold(table_, table_.find(directory, listed.entry));
-    if (!hold) {
-      hold = CAW_TRY(adopt(directory, listed.entry, listed.record, listed.tree, listed.evictions));
-    }
-    if (!hold) {
-      Result<Hold> loaded = load(directory, listed.entry);
-      const bool removed = loaded ? !*loaded : loaded.error().code == Code::stale_inode;
-      if (removed) return true;  // it, or the directory
-      hold = CAW_TRY(std::move(loaded));
-    }
+  return list(directory, after, [&](const Listed& listed) -> Result<bool> {
+    Hold hold = CAW_TRY(load_listed(directory, listed));
+    if (!hold) return true;
     const Entry entry = CAW_TRY(entry_of(std::move(hold)));
     const DirectoryEntry shown{listed.record.name, entry.attributes.ino, listed.entry,
                                entry.attributes.mode};

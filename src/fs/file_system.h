@@ -83,6 +83,9 @@ struct XattrFlags {
 /// through a shared mapping; what write(2) brings never waits in the kernel.
 enum class OpenFor : uint8_t { reading, writing, mapping };
 
+using EmitEntry = std::function<bool(const DirectoryEntry&)>;
+using EmitEntryPlus = std::function<bool(const DirectoryEntry&, const Entry&)>;
+
 struct FsOptions {
   Clock* clock = &Clock::system();
   bool read_only = false;
@@ -112,6 +115,8 @@ class FileSystem {
   virtual Result<Entry> symlink(Inode& parent, std::string_view name, std::string_view target,
                                 const Caller& caller) = 0;
   virtual Result<std::string> readlink(Inode& inode) = 0;
+  /// Another name for a file that is no directory.
+  virtual Result<Entry> link(Inode& inode, Inode& parent, std::string_view name) = 0;
   virtual Result<void> unlink(Inode& parent, std::string_view name) = 0;
   virtual Result<void> rmdir(Inode& parent, std::string_view name) = 0;
   virtual Result<void> rename(Inode& from_parent, std::string_view from, Inode& to_parent,
@@ -169,8 +174,11 @@ class FileSystem {
   /// Clones `source` to `name` in `parent`.  Checks contract 10 for `caller`.
   virtual Result<Entry> clone(Inode& source, Inode& parent, std::string_view name,
                               const Caller& caller) = 0;
-  /// Removes a whole tree, or a file, at once.  Checks contract 12.
-  virtual Result<void> remove_tree(Inode& parent, std::string_view name, const Caller& caller) = 0;
+  /// Removes a whole tree, or a file, at once.  Checks contract 12.  Returns the node ids (Inode
+  /// pointers) of files in core that had names in it and have others, or are open: their link
+  /// counts are others now.
+  virtual Result<std::vector<uint64_t>> remove_tree(Inode& parent, std::string_view name,
+                                                    const Caller& caller) = 0;
   /// True if the two still share all their content, without reading it.
   virtual Result<bool> same(Inode& a, Inode& b) = 0;
 };

@@ -33,12 +33,25 @@ class Inode::FieldsLock {
 void Inode::start_fields(const InodeFields& fields) {
   state_.store(static_cast<uint8_t>((fields.mode & S_IFMT) >> kTypeShift),
                std::memory_order_relaxed);
+  nlink_ = fields.nlink;
   pack(fields);
 }
 
 void Inode::store_fields(const InodeFields& now) {
   const FieldsLock lock(state_);
   pack(now);
+}
+
+uint32_t Inode::nlink() const {
+  const FieldsLock lock(state_);
+  return nlink_;
+}
+
+void Inode::set_links(uint32_t nlink, const Timestamp& ctime) {
+  const FieldsLock lock(state_);
+  nlink_ = nlink;
+  seconds_[kCtime] = ctime.seconds;
+  nanoseconds_[kCtime] = ctime.nanoseconds;
 }
 
 uint64_t Inode::load_size() const {
@@ -56,7 +69,6 @@ void Inode::pack(const InodeFields& fields) {
       static_cast<uint16_t>((fields.mode & kPermissions) | (fields.flags << kFlagsShift));
   uid_ = fields.uid;
   gid_ = fields.gid;
-  nlink_ = fields.nlink;
   rdev_ = fields.rdev;
   size_ = fields.size;
   content_seq_ = fields.content_seq;

@@ -22,6 +22,8 @@ namespace caw {
 ///                   under any of these
 ///   tree            written under the exclusive topology gate, read under either side
 ///   fields          written under the inode's lock and the one in `state_`; read under either
+///   link count      of a linked file, changed by an attempt (topology.h) under the inode's lock,
+///                   or without it under the exclusive topology gate
 ///   the rest        constant, or atomic
 class Inode {
  public:
@@ -35,8 +37,11 @@ class Inode {
   bool is_directory() const { return S_ISDIR(type()); }
   bool is_regular() const { return S_ISREG(type()); }
   InodeFields load_fields() const;
-  /// The type stays what it was.
+  /// The type and the link count stay what they were.
   void store_fields(const InodeFields& now);
+  uint32_t nlink() const;
+  /// Link count, and the time of its change.
+  void set_links(uint32_t nlink, const Timestamp& ctime);
   uint64_t load_size() const;
 
   /// The owned tree: the directory's contents, the file's data.  Null: none.

@@ -34,6 +34,15 @@ TEST(Inode, KeepsItsFieldsWhole) {
   changed.flags = 0;
   inode.store_fields(changed);
   EXPECT_EQ(inode.load_fields(), changed);
+  changed.nlink = 5;
+  changed.ctime = {6, 7};
+  inode.set_links(5, {6, 7});
+  EXPECT_EQ(inode.load_fields(), changed);
+  EXPECT_EQ(inode.nlink(), 5u);
+  InodeFields other = changed;
+  other.nlink = 1;
+  inode.store_fields(other);
+  EXPECT_EQ(inode.load_fields(), changed);
 }
 
 TEST(Inode, ItsStateAndItsTypeDoNotDisturbEachOther) {

@@ -50,6 +50,7 @@ FileSystemImpl::FileSystemImpl(Forest& forest, const FsOptions& options)
       stamps_(forest, Counter::change, 1, kIdRange),
       system_(make_fixed_inode(nullptr, 0, forest.system_tree())),
       orphans_(make_fixed_inode(system_.get(), kOrphansEntry, nullptr)),
+      globals_(make_fixed_inode(system_.get(), kLinksEntry, nullptr)),
       topology_(forest, *system_) {}
 
 /// Neither in the table nor seen by anyone; never freed by references.
@@ -73,7 +74,21 @@ Result<void> FileSystemImpl::start() {
     return fail(Code::record_malformed, kRootEntry, "root");
   }
   root_ = root.release();
+  CAW_TRY(look_for_links());
   return check_writable() ? drop_orphans() : Result<void>{};
+}
+
+Result<void> FileSystemImpl::look_for_links() {
+  const TreeRef& system = system_->tree();
+  const std::optional<Value> record = CAW_TRY(forest_.get(system, record_key({}, kLinksEntry)));
+  if (!record) return {};
+  if (record->tree == kNoNode) return fail(Code::record_malformed, kLinksEntry, "links directory");
+  globals_->set_tree(forest_.open_tree(record->tree));
+  topology_.set_has_links();
+  const Place place = CAW_TRY(topology_.body(*globals_));
+  const auto cursor = forest_.scan(place.tree, record_key(place.path, 0), records_end(place.path));
+  has_globals_ = CAW_TRY(cursor->next());
+  return {};
 }
 
 Result<void> FileSystemImpl::drop_orphans() {
@@ -134,7 +149,9 @@ Result<FileSystemImpl::Hold> FileSystemImpl::load(Inode& parent, uint64_t entry)
           const std::optional<Value> value =
               CAW_TRY(forest_.get(place.tree, record_key(place.path, entry)));
           if (!value) return Found();
-          return Found({CAW_TRY(decode_inode(CAW_TRY(read_record(forest_, *value)))), value->tree});
+          const std::string bytes = CAW_TRY(read_record(forest_, *value));
+          if (is_link_name(bytes)) return Found();  // it came to be linked
+          return Found({CAW_TRY(decode_inode(bytes)), value->tree});
         }));
     if (!found) {
       if (parent.evictions() != evictions) continue;
@@ -148,6 +165,9 @@ Result<FileSystemImpl::Hold> FileSystemImpl::load(Inode& parent, uint64_t entry)
 Result<FileSystemImpl::Hold> FileSystemImpl::adopt(Inode& parent, uint64_t entry,
                                                    const InodeRecord& record, NodeId tree,
                                                    uint32_t evictions) {
+  if (entry == kLinksEntry && (tree == kNoNode || !record.fields.is_directory())) {
+    return fail(Code::record_malformed, entry, "links directory");
+  }
   auto inode = std::make_unique<Inode>();
   inode->parent = &parent;
   inode->entry = entry;
@@ -159,7 +179,9 @@ Result<FileSystemImpl::Hold> FileSystemImpl::adopt(Inode& parent, uint64_t entry
   }
   inode->domain = CAW_TRY(numbers_.domain_of(parent.domain, record.home, record.domain));
   inode->number = record.number;
-  inode->start_fields(record.fields);
+  InodeFields fields = record.fields;
+  if (!check_writable()) fields.nlink = counted_links(parent, entry, fields.nlink);
+  inode->start_fields(fields);
   return Hold(table_, table_.insert(std::move(inode), evictions));
 }
 
@@ -182,7 +204,8 @@ Result<FileSystemImpl::Hold> FileSystemImpl::find_child(Inode& parent, std::stri
     if (!dirent && dirent.error().code == Code::stale_inode) break;
     if (!dirent) return std::unexpected<Error>(dirent.error());
     if (!*dirent) break;
-    Result<Hold> child = load(parent, (*dirent)->entry);
+    Result<Hold> child =
+        (*dirent)->is_linked() ? load_linked(parent, name) : load(parent, (*dirent)->entry);
     if (!child && child.error().code == Code::stale_inode) break;
     if (!child) return child;
     if (!*child) continue;  // renamed or removed between the two reads

@@ -1,6 +1,7 @@
 // Locks of the file-system layer.  Order, outermost first:
 //
 //   1. inode locks (InodeLocks), all that an operation needs at once, by rising stripe
+//   1a. FileSystemImpl::links_mutex_: shared by link, exclusive by clones of directories
 //   2. the topology gate (Topology): shared while keys are in use by a mutation, exclusive while
 //   the
 //      place of an inode or the tree it owns changes

@@ -5,6 +5,7 @@
 // then on moving the record is all.
 #include "base/assert.h"
 #include "fs/file_system_impl.h"
+#include "fs/links.h"
 #include "fs/values.h"
 
 namespace caw {
@@ -44,10 +45,34 @@ Result<void> FileSystemImpl::erase_records(Batch& batch, const Inode& inode) {
     const Spot xattrs = CAW_TRY(topology_.xattrs(inode));
     batch.erase_range(xattrs.tree, xattrs.key, after_prefix(xattrs.key), kInodeFixedBytes);
   }
+  if (inode.is_directory() && inode.tree() && topology_.has_links()) {
+    const Place outer = CAW_TRY(topology_.body(*inode.parent));
+    batch.erase(outer.tree, link_key(outer.path, inode.entry), 0);
+  }
   if (inode.is_regular() && !inode.tree()) {
     erase_chunks(batch, CAW_TRY(topology_.data(inode)), 0, inode.load_size());
   }
   return {};
+}
+
+/// The links index, or the mark, of a directory that moves.
+Result<void> FileSystemImpl::move_links(Batch& batch, const Inode& directory,
+                                        const Destination& to) {
+  const Place body = CAW_TRY(topology_.body(directory));
+  if (directory.tree()) {
+    const Place outer = CAW_TRY(topology_.body(*directory.parent));
+    const std::string mark = link_key(outer.path, directory.entry);
+    if (!CAW_TRY(forest_.get(outer.tree, mark))) return {};
+    batch.erase(outer.tree, mark, 0);
+    if (to.parent == nullptr) return {};
+    batch.put(to.place.tree, link_key(to.place.path, to.entry),
+              inline_value(encode_link_entry({})));
+  } else {
+    if (!CAW_TRY(has_links(forest_, body))) return {};
+    CAW_TRY(copy_range(batch, {body.tree, links_prefix(body.path)},
+                       {to.place.tree, links_prefix(body_path(to.place.path, to.entry))}, true));
+  }
+  return to.parent == nullptr ? Result<void>{} : put_marks(batch, *to.parent);
 }
 
 /// Counts down what is left for copying; false when it would fall below zero.
@@ -73,7 +98,9 @@ Result<void> FileSystemImpl::make_movable(Inode& inode, const Place& to, bool es
     small =
         body_path(to.path, UINT64_MAX).size() <= kMaxPathBytes &&
         CAW_TRY(is_small({place.tree, metadata_prefix(place.path)}, records_left, bytes_left)) &&
-        CAW_TRY(is_small({place.tree, data_prefix(place.path)}, records_left, bytes_left));
+        CAW_TRY(is_small({place.tree, data_prefix(place.path)}, records_left, bytes_left)) &&
+        (!topology_.has_links() ||
+         CAW_TRY(is_small({place.tree, links_prefix(place.path)}, records_left, bytes_left)));
   } else {
     uint64_t records_left = kMaxCopiedChunks;
     uint64_t bytes_left = kMaxCopiedFileBytes;
@@ -104,7 +131,9 @@ Result<void> FileSystemImpl::move_records(Batch& batch, const Inode& inode,
   const Spot old = CAW_TRY(topology_.record(inode));
   Value value;
   InodeRecord record = CAW_TRY(read_inode_record(old, &value));
+  const uint32_t nlink = record.fields.nlink;
   record.fields = fields;
+  record.fields.nlink = nlink;
   record.name = to.name;
   const bool inherits = inode.domain == to.domain;
   record.home = inherits ? 0 : to.domain;
@@ -114,6 +143,7 @@ Result<void> FileSystemImpl::move_records(Batch& batch, const Inode& inode,
   batch.put(place.tree, record_key(place.path, to.entry),
             inline_value(encode_inode(record), value.tree));
   CAW_TRY(copy_xattrs(batch, inode, {place.tree, xattr_prefix(place.path, to.entry)}, true));
+  if (inode.is_directory() && topology_.has_links()) CAW_TRY(move_links(batch, inode, to));
   if (inode.tree()) return {};
   if (inode.is_regular()) {
     return copy_range(batch, CAW_TRY(topology_.data(inode)),
@@ -134,7 +164,13 @@ Result<void> FileSystemImpl::move_to_orphans(Batch& batch, Inode& inode, uint64_
   to.domain = orphans_->domain;
   to.entry = entry;
   CAW_TRY(make_movable(inode, to.place, true));
-  return move_records(batch, inode, inode.load_fields(), to);
+  // Not what is in core: who writes the file may not have said so there yet.
+  const InodeRecord record = CAW_TRY(read_inode_record(CAW_TRY(topology_.record(inode))));
+  CAW_TRY(move_records(batch, inode, record.fields, to));
+  if (record.fields.nlink != 1) {  // several names went at once
+    batch.patch(to.place.tree, record_key(to.place.path, to.entry), link_count_patch(1));
+  }
+  return {};
 }
 
 void FileSystemImpl::mark_orphan(Inode& inode, uint64_t entry) {

@@ -138,11 +138,13 @@ Result<std::string> FileSystemImpl::readlink(Inode& inode) {
   return std::move(record.target);
 }
 
-Result<void> FileSystemImpl::check_still(const Place& place, std::string_view name,
-                                         const Inode* child, bool& changed) {
-  const std::optional<Dirent> dirent = CAW_TRY(find_dirent(place, name));
-  if (dirent.has_value() == (child != nullptr) && (!dirent || dirent->entry == child->entry)) {
-    return {};
+Result<std::optional<Dirent>> FileSystemImpl::check_still(const Inode& parent,
+                                                          std::string_view name,
+                                                          const Inode* child, bool& changed) {
+  const std::optional<Dirent> dirent = CAW_TRY(find_dirent(CAW_TRY(topology_.body(parent)), name));
+  if (dirent.has_value() == (child != nullptr) &&
+      (!dirent || leads_to(parent, *dirent, *child))) {
+    return dirent;
   }
   changed = true;
   return fail(Code::not_found, 0, "changed meanwhile");
@@ -150,9 +152,32 @@ Result<void> FileSystemImpl::check_still(const Place& place, std::string_view na
 
 Result<void> FileSystemImpl::check_empty(const Inode& directory) {
   const Place place = CAW_TRY(topology_.body(directory));
-  const auto cursor = forest_.scan(place.tree, record_key(place.path, 0), records_end(place.path));
+  const auto cursor =
+      forest_.scan(place.tree, record_key(place.path, kFirstEntry), records_end(place.path));
   if (CAW_TRY(cursor->next())) return fail(Code::not_empty, directory.number, "rmdir");
   return {};
+}
+
+Result<void> FileSystemImpl::drop_name(Batch& batch, const Place& place, std::string_view name,
+                                       const NameDrop& drop) {
+  if (drop.dirent.is_linked()) {
+    erase_linked_name(batch, place, name, drop.dirent.entry);
+  } else {
+    batch.erase(place.tree, dirent_key(place.path, name), 0);
+  }
+  if (!drop.is_last()) return put_links(batch, drop.child, drop.child.nlink() - 1, drop.ctime);
+  if (drop.open) return move_to_orphans(batch, drop.child, drop.orphan_entry);
+  return erase_records(batch, drop.child);
+}
+
+void FileSystemImpl::finish_drop(const NameDrop& drop) {
+  if (!drop.is_last()) {
+    drop.child.set_links(drop.child.nlink() - 1, drop.ctime);
+  } else if (drop.open) {
+    mark_orphan(drop.child, drop.orphan_entry);
+  } else {
+    mark_removed(drop.child);
+  }
 }
 
 Result<void> FileSystemImpl::unlink(Inode& parent, std::string_view name) {
@@ -178,27 +203,21 @@ Result<void> FileSystemImpl::remove_entry(Inode& parent, std::string_view name, 
     const uint64_t orphan_entry = open ? entries_.next() : 0;
     bool changed = false;
     const Result<void> done =
-        topology_.mutate({contents_of(parent)}, {.exclusive = open, .essential = true},
+        topology_.mutate({contents_of(parent), record_of(*child)},
+                         {.exclusive = open, .essential = true},
                          [&](Batch& batch) -> Result<void> {
-                           const Place place = CAW_TRY(topology_.body(parent));
-                           CAW_TRY(check_still(place, name, child.get(), changed));
+                           const NameDrop drop{
+                               *child, *CAW_TRY(check_still(parent, name, child.get(), changed)),
+                               open, orphan_entry, parent_fields.ctime};
                            if (directory) CAW_TRY(check_empty(*child));
-                           batch.erase(place.tree, dirent_key(place.path, name), 0);
-                           if (open) {
-                             CAW_TRY(move_to_orphans(batch, *child, orphan_entry));
-                           } else {
-                             CAW_TRY(erase_records(batch, *child));
-                           }
+                           const Place place = CAW_TRY(topology_.body(parent));
+                           CAW_TRY(drop_name(batch, place, name, drop));
                            CAW_TRY(put_content(batch, parent, parent_fields));
                            CAW_TRY(forest_.apply(batch));
-                           if (open) {
-                             mark_orphan(*child, orphan_entry);
-                           } else {
-                             mark_removed(*child);
-                           }
+                           finish_drop(drop);
                            return {};
                          });
-    if (changed) continue;
+    if (changed || is_gone(done, *child)) continue;
     if (done) parent.store_fields(parent_fields);
     return done;
   }
@@ -224,6 +243,10 @@ Result<void> FileSystemImpl::open_file(Inode& inode, OpenFor what, bool truncate
 void FileSystemImpl::release_file(Inode& inode, OpenFor what) {
   if (open_files_.drop(inode, what == OpenFor::mapping)) reap_orphan(inode);
   table_.unref(inode);
+}
+
+bool FileSystemImpl::is_gone(const Result<void>& done, const Inode& child) {
+  return !done && done.error().code == Code::stale_inode && child.is_removed();
 }
 
 }  // namespace caw

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "fs/links.h"
 #include "schema/keys.h"
 
 namespace caw {
@@ -91,7 +92,7 @@ bool Topology::is_within(const Inode& inode, const Inode& ancestor) const {
   return false;
 }
 
-Result<void> Topology::mutate(std::initializer_list<Written> writes, const MutateOptions& options,
+Result<void> Topology::mutate(std::span<const Written> writes, const MutateOptions& options,
                               const Attempt& attempt) {
   bool exclusive = options.exclusive;
   for (int tries = 0;; ++tries) {
@@ -110,17 +111,19 @@ Result<void> Topology::mutate(std::initializer_list<Written> writes, const Mutat
   }
 }
 
-Result<Topology::Outcome> Topology::try_once(std::initializer_list<Written> writes, bool exclusive,
+Result<Topology::Outcome> Topology::try_once(std::span<const Written> writes, bool exclusive,
                                              const MutateOptions& options, const Attempt& attempt) {
   const uint64_t generation = forest_.share_generation();
+  bool any_shared = false;
   for (const Written& written : writes) {
     CAW_TRY(check_alive(*written.inode));
-    Inode* const owner = CAW_TRY(first_shared(written, generation));
+    Inode* const owner = CAW_TRY(first_shared(written, forest_.share_generation()));
     if (owner == nullptr) continue;
     if (!exclusive) return Outcome::exclusive;
-    CAW_TRY(make_private(*owner, generation, options.essential));
-    return Outcome::again;
+    CAW_TRY(make_private(*owner, forest_.share_generation(), options.essential));
+    any_shared = true;  // all are looked at again, under one generation
   }
+  if (any_shared) return Outcome::again;
   Batch batch;
   batch.generation = generation;
   batch.essential = options.essential;
@@ -182,10 +185,16 @@ Result<void> Topology::own_tree(Inode& inode, bool essential) {
     std::optional<Value> value = CAW_TRY(forest_.get(spot.tree, spot.key));
     if (!value || value->tree != kNoNode) return fail(Code::record_malformed, 0, "own_tree");
     std::vector<ClonePrefix> prefixes;
+    std::string mark;
     if (inode.is_directory()) {
       const Place place = CAW_TRY(body(inode));
       prefixes.push_back({metadata_prefix(place.path), metadata_prefix({})});
       prefixes.push_back({data_prefix(place.path), data_prefix({})});
+      if (has_links()) prefixes.push_back({links_prefix(place.path), links_prefix({})});
+      if (has_links() && CAW_TRY(caw::has_links(forest_, place))) {
+        const Place outer = CAW_TRY(body(*inode.parent));
+        mark = link_key(outer.path, inode.entry);
+      }
     } else {
       prefixes.push_back({CAW_TRY(data(inode)).key, owned_chunk_prefix()});
     }
@@ -198,6 +207,7 @@ Result<void> Topology::own_tree(Inode& inode, bool essential) {
     for (const ClonePrefix& prefix : prefixes) {
       then.erase_range(spot.tree, prefix.from, after_prefix(prefix.from), kManyDeadBytes);
     }
+    if (!mark.empty()) then.put(spot.tree, mark, inline_value(encode_link_entry({})));
     const Result<void> cloned = forest_.clone(spot.tree, prefixes, id, then);
     if (!cloned && cloned.error().code == Code::tree_not_private) continue;
     if (!cloned) return cloned;

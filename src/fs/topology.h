@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <span>
 #include <string>
 
 #include "base/gate.h"
@@ -63,6 +64,12 @@ class Topology {
   /// `system` owns the system tree.
   Topology(Forest& forest, const Inode& system) : forest_(forest), system_(system) {}
 
+  /// There are, or were, linked names: links indexes go along with what moves.  Set once, before
+  /// the first, under the exclusive gate (or when nobody else is there yet).
+  bool has_links() const { return has_links_.load(std::memory_order_acquire); }
+  void set_has_links() { has_links_.store(true, std::memory_order_release); }
+
+
   // ---- under either side of the gate
   // All fail with stale_inode if the inode or a directory above it was removed.
 
@@ -82,8 +89,12 @@ class Topology {
   /// Makes private the trees that `writes` lie in, then calls `attempt` with a batch prepared for
   /// that generation, under the gate; again if it fails with tree_not_private.  `attempt` builds
   /// and applies the batch; it may not call read().
-  Result<void> mutate(std::initializer_list<Written> writes, const MutateOptions& options,
+  Result<void> mutate(std::span<const Written> writes, const MutateOptions& options,
                       const Attempt& attempt);
+  Result<void> mutate(std::initializer_list<Written> writes, const MutateOptions& options,
+                      const Attempt& attempt) {
+    return mutate(std::span(writes.begin(), writes.size()), options, attempt);
+  }
 
   /// Moves the contents or data of `inode`, which owns no tree, into a tree of its own; the place
   /// of its record stays.  For use in an exclusive attempt, which then fails with tree_not_private
@@ -125,7 +136,7 @@ class Topology {
   /// Who has kept out all others so often does not get there: the counts of the volume are wrong.
   static constexpr int kMostTries = 1000;
   enum class Outcome { done, again, exclusive };
-  Result<Outcome> try_once(std::initializer_list<Written> writes, bool exclusive,
+  Result<Outcome> try_once(std::span<const Written> writes, bool exclusive,
                            const MutateOptions& options, const Attempt& attempt);
   /// The outermost owner of a tree on the way to what is written whose tree is shared; null: none.
   Result<Inode*> first_shared(const Written& written, uint64_t generation);
@@ -136,6 +147,7 @@ class Topology {
   const Inode& system_;
   Gate gate_;
   std::atomic<uint64_t> sequence_{0};
+  std::atomic<bool> has_links_{false};
 };
 
 }  // namespace caw

@@ -236,4 +236,8 @@ Result<void> FileSystemImpl::copy_xattrs(Batch& batch, const Inode& inode, const
   return copy_range(batch, CAW_TRY(topology_.xattrs(inode)), to, erase);
 }
 
+bool FileSystemImpl::may_have_xattrs(const Inode& inode) {
+  return (inode.load_fields().flags & kInodeXattrs) != 0;
+}
+
 }  // namespace caw

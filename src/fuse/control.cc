@@ -89,11 +89,12 @@ Result<void> Control::remove_tree(Inode& parent, const caw_remove& request, cons
     const bool dots = checked.error().code == Code::exists;
     return dots ? fail(Code::invalid_argument) : std::unexpected(checked.error());
   }
-  CAW_TRY(fs_.remove_tree(parent, name, caller));
+  const std::vector<uint64_t> changed = CAW_TRY(fs_.remove_tree(parent, name, caller));
 
   const uint64_t parent_node = node_of(fs_, parent);
   caches_.expire_entry(parent_node, name);
   caches_.invalidate_node(parent_node);
+  for (const uint64_t node : changed) caches_.invalidate_node(node);
   if ((request.flags & CAW_SYNC) != 0) CAW_TRY(fs_.sync());
   return {};
 }

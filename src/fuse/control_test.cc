@@ -34,10 +34,11 @@ class FakeFileSystem final : public FileSystem {
     made.attributes.ino = 77;
     return made;
   }
-  Result<void> remove_tree(Inode& parent, std::string_view name, const Caller&) override {
+  Result<std::vector<uint64_t>> remove_tree(Inode& parent, std::string_view name,
+                                            const Caller&) override {
     log_.push_back("remove " + std::to_string(index_of(parent)) + "/" + std::string(name));
     if (failure != Code::unknown) return fail(failure);
-    return {};
+    return changed;
   }
   Result<bool> same(Inode& a, Inode& b) override { return &a == &b; }
   Result<void> checkpoint() override { return sync(); }
@@ -55,6 +56,7 @@ class FakeFileSystem final : public FileSystem {
     return no();
   }
   Result<std::string> readlink(Inode&) override { return no(); }
+  Result<Entry> link(Inode&, Inode&, std::string_view) override { return no(); }
   Result<void> unlink(Inode&, std::string_view) override { return no(); }
   Result<void> rmdir(Inode&, std::string_view) override { return no(); }
   Result<void> rename(Inode&, std::string_view, Inode&, std::string_view, RenameFlags) override {
@@ -86,6 +88,7 @@ class FakeFileSystem final : public FileSystem {
   Result<void> fallocate(Inode&, uint32_t, uint64_t, uint64_t) override { return no(); }
   Result<StatFs> statfs() override { return no(); }
 
+  std::vector<uint64_t> changed;
   std::vector<uint64_t> writers;
   Code failure = Code::unknown;
 

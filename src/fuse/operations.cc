@@ -187,10 +187,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t n
                               rename_flags));
 }
 
-void op_link(fuse_req_t req, fuse_ino_t, fuse_ino_t, const char* name) noexcept {
-  begin(req);
+void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char* name) noexcept {
+  Server& server = begin(req);
   if (too_long(req, name)) return;
-  fuse_reply_err(req, errno_of(Code::hard_link));
+  reply_entry(req, server, server.fs.link(server.inode(node), server.inode(parent), name));
 }
 
 // ---- directories

@@ -104,6 +104,7 @@ Result<void> FileMender::run() {
   context_.pending.clear();
   context_.edges.clear();
   context_.strays.clear();
+  context_.linked.clear();
   context_.chunk_numbers.clear();
   context_.is_full = false;
   context_.draft.note_used(Counter::entry, kFirstEntry - 1);
@@ -121,7 +122,10 @@ Result<void> FileMender::run() {
     if (!mended && !context_.is_full) return mended;
     if (use.kind == TreeKind::system) CAW_TRY(mend_root());
   }
-  if (!context_.is_full) CAW_TRY(break_cycles());
+  if (!context_.is_full) {
+    CAW_TRY(break_cycles());
+    CAW_TRY(LinkMender(context_, system, root_tree()).run());
+  }
   return fixes_.apply(context_.draft);
 }
 
@@ -193,9 +197,10 @@ Result<void> FileMender::break_cycle(NodeId owner, NodeId tree) {
   TreeReader reader(context_.draft.device(), context_.draft.table());
   return reader.scan(owner, [&](std::string_view key, const Value& value) -> Result<void> {
     if (value.tree != tree) return {};
-    Value without = value;
-    without.tree = kNoNode;
-    fixes_.add(owner, std::string(key), Message::put(without));
+    std::optional<InodeRecord> record = CAW_TRY(context_.record_at(owner, std::string(key)));
+    if (!record) return {};
+    record->fields.flags &= ~kInodeClone;  // a clone has a tree of its own
+    fixes_.add(owner, std::string(key), Message::put(inline_value(encode_inode(*record))));
     context_.notes.say(fmt::format("{}: {}: contained itself; it is empty now",
                                    context_.path_of(owner, {}), key_text(key)));
     return {};

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "check/tree_reader.h"
 #include "repair/draft.h"
+#include "repair/link_mender.h"
 #include "repair/node_mender.h"
 #include "repair/notes.h"
 #include "repair/tree_fixes.h"
@@ -35,6 +36,8 @@ struct TreeUse {
   uint64_t size = 0;       ///< of a file that owns its data
   bool is_sparse = false;  ///< likewise
   bool is_orphan = false;
+  bool is_top = false;     ///< of the root, or of a clone
+  bool is_links = false;   ///< of a links directory
   NodeId owner = kNoNode;  ///< tree of that record
   std::string key;         ///< of that record
 };
@@ -62,6 +65,7 @@ struct MendContext {
   std::vector<NodeId> pending{};     ///< of them
   std::vector<std::pair<NodeId, NodeId>> edges{};  ///< (tree of a record, tree that it owns)
   std::vector<Stray> strays{};
+  std::map<NodeId, LinkedTree> linked{};
   std::set<std::pair<NodeId, NodeId>> told{};  ///< (tree, lost node)
   std::set<uint64_t> chunk_numbers{};          ///< in the map of the system tree
   bool is_full = false;  ///< so much was found that it is better applied first

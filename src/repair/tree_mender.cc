@@ -28,6 +28,9 @@ std::string entry_name(uint64_t entry) { return fmt::format("#{}", entry); }
 
 TreeMender::TreeMender(MendContext& context, const TreeUse& use) : context_(context), use_(use) {
   levels_.emplace_back();
+  if (!use.is_top) return;
+  links().is_top = true;
+  links().is_orphan = use.is_orphan;
 }
 
 Result<void> TreeMender::run() {
@@ -96,6 +99,8 @@ Result<void> TreeMender::take(std::string_view key, const Value& value) {
     case KeyKind::chunk:
     case KeyKind::owned_chunk:
       return take_data(key, *parsed, value);
+    case KeyKind::link:
+      return take_link(key, *parsed, value);
     case KeyKind::domain_map:
     case KeyKind::chunk_map:
       return take_map(key, *parsed, value);
@@ -134,7 +139,7 @@ Result<void> TreeMender::enter(uint64_t entry) {
   const bool known = std::ranges::binary_search(parent.subdirectories, entry);
   if (!orphans && !known && !parent.is_stray) {
     const bool is_other = std::ranges::binary_search(parent.records, entry);
-    level.is_stray = is_other || use_.kind == TreeKind::system;
+    level.is_stray = is_other || use_.kind == TreeKind::system || use_.is_links;
     if (!level.is_stray) CAW_TRY(adopt_directory(parent, entry));
   }
   levels_.push_back(std::move(level));
@@ -198,7 +203,9 @@ void TreeMender::settle_name(const std::string& name, const Name& what) {
   const uint64_t entry = what.dirent.entry;
   const bool has_record = std::ranges::binary_search(level.records, entry);
   Missing missing{name, level.components, entry};
-  if (!has_record && what.dirent.type == S_IFDIR) {
+  if (!has_record && what.dirent.is_linked()) {
+    put_lost_link_name(name, what.dirent);
+  } else if (!has_record && what.dirent.type == S_IFDIR) {
     missing_[body_path(level.path, entry)] = std::move(missing);
   } else if (!has_record && what.dirent.type == S_IFREG) {
     missing_[chunk_prefix(level.path, entry)] = std::move(missing);
@@ -212,7 +219,7 @@ Result<void> TreeMender::take_dirent(std::string_view key, const ParsedKey& pars
                                      const Value& value) {
   const Result<std::string> bytes = value_bytes(context_.draft.device(), value);
   const Result<Dirent> dirent = bytes ? decode_dirent(*bytes) : fail(Code::record_malformed);
-  if (!dirent || value.tree != kNoNode || is_system_top() || among_orphans()) {
+  if (!dirent || value.tree != kNoNode || is_system_top() || among_orphans() || among_linked()) {
     erase(key, "damaged name");
     return {};
   }
@@ -226,10 +233,16 @@ Result<void> TreeMender::take_dirent(std::string_view key, const ParsedKey& pars
 Result<void> TreeMender::take_record(std::string_view key, const ParsedKey& parsed,
                                      const Value& value) {
   const Result<std::string> bytes = value_bytes(context_.draft.device(), value);
+  if (bytes && is_link_name(*bytes) && value.tree == kNoNode) {
+    return take_link_name(key, parsed, *bytes), Result<void>{};
+  }
   Result<InodeRecord> record = bytes ? decode_inode(*bytes) : fail(Code::record_malformed);
+  if (record && parsed.entry == kLinksEntry) {
+    return take_reserved(key, parsed, *record, value.tree), Result<void>{};
+  }
   const bool is_root = is_system_top() && parsed.entry == kRootEntry;
   const bool fits = record && (!is_system_top() || (is_root && record->fields.is_directory()));
-  if (!fits) {
+  if (!fits || (among_linked() && record->fields.is_directory())) {
     erase(key, "damaged record");
     return {};
   }
@@ -247,7 +260,10 @@ Result<void> TreeMender::take_record(std::string_view key, const ParsedKey& pars
   level.records.push_back(parsed.entry);
   if ((record->fields.flags & kInodeXattrs) != 0) level.with_xattrs.push_back(parsed.entry);
   take_kind(key, parsed, *record, mended.tree);
-  if (is_root || among_orphans()) return {};
+  if (among_linked()) {
+    links().files[parsed.entry] = {record->fields.nlink, record->fields.mode & S_IFMT};
+  }
+  if (is_root || among_orphans() || among_linked()) return {};
   const auto name = names_.find(record->name);
   if (name == names_.end() || name->second.dirent.entry != parsed.entry ||
       name->second.is_matched) {
@@ -255,7 +271,8 @@ Result<void> TreeMender::take_record(std::string_view key, const ParsedKey& pars
     return {};
   }
   name->second.is_matched = true;
-  if (name->second.dirent.type != (record->fields.mode & S_IFMT)) {
+  if (name->second.dirent.is_linked() ||
+      name->second.dirent.type != (record->fields.mode & S_IFMT)) {
     put_name(level.path, record->name, parsed.entry, record->fields.mode);
     context_.notes.say(fmt::format("{}: the name \"{}\" said the wrong type", here(),
                                    quoted(record->name)));
@@ -298,7 +315,7 @@ bool TreeMender::mend_record(InodeRecord* record, Value* value, uint64_t entry) 
     context_.notes.say(fmt::format("{}: \"{}\": {}", here(), quoted(record->name), what));
     changed = true;
   };
-  const bool is_nameless = is_system_top() || among_orphans();
+  const bool is_nameless = is_system_top() || among_orphans() || among_linked();
   if (is_nameless && !record->name.empty()) {
     say("had a name where there are none");
     record->name.clear();
@@ -307,9 +324,14 @@ bool TreeMender::mend_record(InodeRecord* record, Value* value, uint64_t entry) 
     say("the root directory was said to be of another origin");
     record->home = record->domain = 0;
   }
-  if (record->fields.nlink != 1) {
+  if (record->fields.nlink != 1 && !among_linked()) {
     say(fmt::format("link count {} instead of 1", record->fields.nlink));
     record->fields.nlink = 1;
+  }
+  if (record->fields.is_directory() && value->tree == kNoNode &&
+      (record->fields.flags & kInodeClone) != 0) {
+    say("a clone without a tree of its own");
+    record->fields.flags &= ~kInodeClone;
   }
   if (value->tree != kNoNode && !record->fields.is_directory() && !record->fields.is_regular()) {
     say("owned a tree, but is neither directory nor file");
@@ -347,8 +369,13 @@ void TreeMender::take_kind(std::string_view key, const ParsedKey& parsed, const 
                 .size = fields.size,
                 .is_sparse = (fields.flags & kInodeSparse) != 0,
                 .is_orphan = among_orphans(),
+                .is_top = fields.is_directory() &&
+                          (is_system_top() || (fields.flags & kInodeClone) != 0),
                 .owner = use_.root,
                 .key = std::string(key)};
+    if (fields.is_directory()) {
+      links().owned.push_back({level.path, parsed.entry, tree, use.is_top});
+    }
     context_.edges.emplace_back(use_.root, tree);
     if (context_.uses.emplace(tree, std::move(use)).second) context_.pending.push_back(tree);
   } else if (fields.is_directory()) {
@@ -384,6 +411,7 @@ Result<void> TreeMender::finish() {
   CAW_TRY(end_file());
   if (use_.kind == TreeKind::file) return {};
   CAW_TRY(find_unseen());
+  mend_index();
   for (const auto& [prefix, missing] : missing_) {
     context_.fixes.add(use_.root, dirent_key(key_path(missing.directory), missing.name),
                        Message::erase(0));

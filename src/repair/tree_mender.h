@@ -94,8 +94,24 @@ class TreeMender {
   Result<void> find_unseen();
   void tell_range(uint64_t from, uint64_t to, std::string_view what);
 
+  // tree_mender_links.cc
+  LinkedTree& links() { return context_.linked[use_.root]; }
+  void put_link_name(const std::string& path, const LinkName& name, uint64_t entry);
+  void note_link_name(const std::string& path, const LinkName& name, uint64_t entry);
+  void take_link_name(std::string_view key, const ParsedKey& parsed, std::string_view bytes);
+  void put_lost_link_name(const std::string& name, const Dirent& dirent);
+  void take_reserved(std::string_view key, const ParsedKey& parsed, const InodeRecord& record,
+                     NodeId tree);
+  Result<void> take_link(std::string_view key, const ParsedKey& parsed, const Value& value);
+  void mend_index();
+
+
   bool is_system_top() const {
     return use_.kind == TreeKind::system && levels_.size() == 1;
+  }
+  /// Where records stand that names elsewhere lead to.
+  bool among_linked() const {
+    return use_.is_links && levels_.size() == 1;
   }
   bool among_orphans() const {
     return use_.kind == TreeKind::system && levels_.size() == 2 &&
@@ -114,6 +130,7 @@ class TreeMender {
   std::vector<std::pair<uint64_t, InodeRecord>> unnamed_;  ///< in it: whose names do not lead there
   /// Names whose records are lost, by the path or chunk prefix of what they named.
   std::map<std::string, Missing> missing_;
+  std::map<std::string, LinkEntry> unindexed_;  ///< linked names by key in the index, not met there
   absl::flat_hash_set<uint64_t> numbers_;
   std::vector<FileState> files_;
   std::optional<Current> current_;

@@ -93,7 +93,9 @@ Result<bool> TreeMender::adopt_file(const ParsedKey& parsed, Current* file) {
   CAW_TRY(ensure_directories(parsed.path));
   const auto missing = missing_.find(file->prefix);
   const bool has_name = missing != missing_.end();
-  const std::string name = has_name ? missing->second.name : fmt::format("#{}", parsed.entry);
+  const bool is_linked = use_.is_links && parsed.path.empty();
+  const std::string unnamed = is_linked ? std::string() : fmt::format("#{}", parsed.entry);
+  const std::string name = has_name ? missing->second.name : unnamed;
   file->made = context_.new_record(S_IFREG | 0600, name);
   file->made->fields.flags = kInodeSparse;
   file->is_sparse = true;
@@ -105,6 +107,8 @@ Result<bool> TreeMender::adopt_file(const ParsedKey& parsed, Current* file) {
                                  context_.path_of(use_.root, parsed.path), quoted(name)));
   if (has_name) {
     missing_.erase(missing);
+  } else if (is_linked) {
+    links().files[parsed.entry] = {1, S_IFREG};  // its names are elsewhere
   } else {
     put_name(level.path, name, parsed.entry, S_IFREG);
     note_stray(level, parsed.entry);

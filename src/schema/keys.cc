@@ -14,6 +14,7 @@ constexpr char kXattrSection = '\3';
 constexpr char kBodySection = '\4';
 constexpr char kDomainMap = '\2';
 constexpr char kChunkMap = '\3';
+constexpr char kLinks = '\4';
 
 std::string start_key(char index, std::string_view path, char section, size_t more) {
   std::string key;
@@ -119,6 +120,14 @@ std::string owned_chunk_key(uint64_t chunk) {
 std::string metadata_prefix(std::string_view path) { return kMetadata + std::string(path); }
 std::string data_prefix(std::string_view path) { return kData + std::string(path); }
 
+std::string link_key(std::string_view path, uint64_t entry) {
+  std::string key = start_key(kLinks, path, kRecordSection, 9);
+  put_ordered(key, entry);
+  return key;
+}
+
+std::string links_prefix(std::string_view path) { return kLinks + std::string(path); }
+
 std::string after_prefix(std::string prefix) {
   while (!prefix.empty() && prefix.back() == '\xff') prefix.pop_back();
   CAW_ASSERT(!prefix.empty());
@@ -171,7 +180,7 @@ Result<ParsedKey> parse_key(std::string_view key, TreeKind tree) {
   if (tree == TreeKind::system && index == kChunkMap) {
     return parse_map_key(rest, KeyKind::chunk_map, 2);
   }
-  if (index != kMetadata && index != kData) return malformed("index");
+  if (index != kMetadata && index != kData && index != kLinks) return malformed("index");
   while (!rest.empty() && rest.front() == kBodySection) {
     rest.remove_prefix(1);
     const std::optional<uint64_t> component = take_ordered(rest);
@@ -195,8 +204,8 @@ Result<ParsedKey> parse_key(std::string_view key, TreeKind tree) {
     parsed.chunk = CAW_TRY(chunk_of_key(rest, 0));
     return parsed;
   }
-  if (index == kMetadata && section == kRecordSection && rest.empty()) {
-    parsed.kind = KeyKind::record;
+  if (index != kData && section == kRecordSection && rest.empty()) {
+    parsed.kind = index == kLinks ? KeyKind::link : KeyKind::record;
     return parsed;
   }
   if (index == kMetadata && section == kXattrSection && is_valid_xattr_name(rest)) {

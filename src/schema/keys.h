@@ -1,16 +1,17 @@
 // Keys of a file system's trees.  Pure; no I/O.
 //
-// A tree holds the contents of one directory (its top) in two indexes:
+// A tree holds the contents of one directory (its top) in three indexes:
 //
 //   \0 PATH \1 name          dirent of `name`
 //   \0 PATH \2 entry         inode record of the entry
 //   \0 PATH \3 entry name    extended attribute of the entry: its value
 //   \1 PATH \2 entry chunk   file data
+//   \4 PATH \2 entry         links index: of a linked name (docs/adr/0013-hard-links.md)
 //
 // PATH leads from the top to a directory: \4 entry for each component.  An entry number names an
 // entry within its directory; it is unique in the volume, never used again, and the entry's readdir
 // cookie.  So a directory's own entries stand together, the contents of the directory at PATH are
-// the two ranges that start with \0 PATH and \1 PATH, and cloning a subtree is cloning two
+// the ranges that start with \0 PATH, \1 PATH and \4 PATH, and cloning a subtree is cloning these
 // prefixes.
 //
 // A file whose record owns a tree keeps its data there: \1 chunk.
@@ -41,6 +42,9 @@ inline constexpr uint32_t kChunkBytes = 1U << kChunkShift;  ///< of file data pe
 inline constexpr uint64_t kFirstEntry = 16;                 ///< 1 and 2 are "." and ".."
 inline constexpr uint64_t kRootEntry = 1;                   ///< of "/" in the system tree
 inline constexpr uint64_t kOrphansEntry = 2;                ///< of the orphans in the system tree
+/// Of the links directory of a root or clone in its contents; in the system tree: of that of links
+/// between them.
+inline constexpr uint64_t kLinksEntry = 3;
 /// A directory whose path in its tree would be longer owns a tree: keys stay below kMaxKeyBytes.
 inline constexpr size_t kMaxPathBytes = 1024;
 
@@ -66,6 +70,9 @@ std::string owned_chunk_prefix();
 /// What all metadata, all data keys at and below the directory at `path` start with.
 std::string metadata_prefix(std::string_view path);
 std::string data_prefix(std::string_view path);
+/// Key and prefix in the links index.
+std::string link_key(std::string_view path, uint64_t entry);
+std::string links_prefix(std::string_view path);
 /// First key after all that start with `prefix`.  Requires: not empty, first byte not 0xff.
 std::string after_prefix(std::string prefix);
 
@@ -75,12 +82,21 @@ std::string chunk_map_key(uint64_t domain, uint64_t high);
 /// True for 1..kMaxNameBytes bytes without '/' and NUL that are not "." or "..".
 bool is_valid_name(std::string_view name);
 
-enum class KeyKind : uint8_t { dirent, record, xattr, chunk, owned_chunk, domain_map, chunk_map };
+enum class KeyKind : uint8_t {
+  dirent,
+  record,
+  xattr,
+  chunk,
+  owned_chunk,
+  domain_map,
+  chunk_map,
+  link,
+};
 
 struct ParsedKey {
   KeyKind kind = KeyKind::record;
   std::vector<uint64_t> path;  ///< entries from the top
-  uint64_t entry = 0;          ///< record, xattr, chunk
+  uint64_t entry = 0;          ///< record, xattr, chunk, link
   uint64_t chunk = 0;          ///< chunk, owned_chunk
   std::string_view name;       ///< dirent, xattr; into the parsed key
 };

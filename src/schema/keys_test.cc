@@ -101,6 +101,12 @@ TEST(Keys, ParseGivesBackWhatWasBuilt) {
   EXPECT_EQ(parsed.kind, KeyKind::xattr);
   EXPECT_EQ(parsed.entry, 99u);
   EXPECT_EQ(parsed.name, "user.x");
+  parsed = parse_key(link_key(path, 99), TreeKind::directory).value();
+  EXPECT_EQ(parsed.kind, KeyKind::link);
+  EXPECT_EQ(parsed.path, (std::vector<uint64_t>{16, 1ULL << 40}));
+  EXPECT_EQ(parsed.entry, 99u);
+  EXPECT_EQ(link_key("", 16), "\x04\x02\x01\x10"s);
+  EXPECT_FALSE(parse_key("\x04\x01name"s, TreeKind::directory));
   EXPECT_EQ(parse_key(owned_chunk_key(7), TreeKind::file).value().chunk, 7u);
   EXPECT_EQ(parse_key(chunk_map_key(7, 1), TreeKind::system).value().kind, KeyKind::chunk_map);
   EXPECT_EQ(parse_key(domain_map_key(7, 1, 2), TreeKind::system).value().kind, KeyKind::domain_map);

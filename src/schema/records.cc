@@ -1,5 +1,7 @@
 #include "schema/records.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "schema/keys.h"
@@ -8,12 +10,18 @@ namespace caw {
 
 namespace {
 
+constexpr uint32_t kNlinkOffset = 12;
+constexpr uint32_t kRdevOffset = 16;
 constexpr uint32_t kSizeOffset = 24;
+constexpr uint32_t kCtimeOffset = 44;
 constexpr uint32_t kAttributeSeqOffset = 64;
 constexpr uint32_t kAtimeOffset = 72;
 constexpr uint32_t kNumberOffset = 96;
 constexpr uint32_t kNameBytesOffset = 120;
 constexpr uint32_t kNanosecondsPerSecond = 1'000'000'000;
+constexpr uint32_t kLinkNameBit = 1U << 31;
+constexpr unsigned kDirentScopeShift = 6;
+constexpr uint8_t kDirentType = 0xf;
 
 std::unexpected<Error> malformed(const char* where) {
   return fail(Code::record_malformed, 0, where);
@@ -90,6 +98,20 @@ bool are_valid(const InodeFields& fields) {
          fields.btime.nanoseconds < kNanosecondsPerSecond;
 }
 
+bool is_link_scope(uint64_t scope) {
+  return scope == static_cast<uint64_t>(LinkScope::local) ||
+         scope == static_cast<uint64_t>(LinkScope::global);
+}
+
+/// Bytes [0, end) of a record but the link count.
+void overlay_fields(Patch& patch, const InodeFields& fields, uint32_t end) {
+  const std::string all = encode_fields(fields);
+  const std::string_view bytes = std::string_view(all).substr(0, end);
+  overlay(patch.pieces, 0, bytes.substr(0, kNlinkOffset));
+  overlay(patch.pieces, kRdevOffset, bytes.substr(kRdevOffset));
+  patch.extend = std::max(patch.extend, end);
+}
+
 std::string encode_tail(std::string_view name, std::string_view target) {
   CAW_ASSERT(name.size() <= kMaxNameBytes && target.size() <= kMaxTargetBytes);
   std::string out;
@@ -138,10 +160,16 @@ Result<InodeRecord> decode_inode(std::string_view bytes) {
 }
 
 Patch attributes_patch(const InodeFields& fields) {
-  return write_patch(0, std::string_view(encode_fields(fields)).substr(0, kAtimeOffset));
+  Patch patch;
+  overlay_fields(patch, fields, kAtimeOffset);
+  return patch;
 }
 
-Patch all_fields_patch(const InodeFields& fields) { return write_patch(0, encode_fields(fields)); }
+Patch all_fields_patch(const InodeFields& fields) {
+  Patch patch;
+  overlay_fields(patch, fields, kNumberOffset);
+  return patch;
+}
 
 Patch content_patch(const InodeFields& fields) {
   const std::string all = encode_fields(fields);
@@ -154,27 +182,103 @@ Patch rename_patch(const InodeFields& fields, std::string_view name, std::string
   Patch patch;
   patch.cut = kInodeFixedBytes;
   patch.extend = kNameBytesOffset + static_cast<uint32_t>(tail.size());
-  overlay(patch.pieces, 0, encode_fields(fields));
+  overlay_fields(patch, fields, kNumberOffset);
   overlay(patch.pieces, kNameBytesOffset, tail);
   return patch;
 }
 
+Patch link_count_patch(uint32_t nlink) {
+  std::string count;
+  put_fixed(count, nlink);
+  return write_patch(kNlinkOffset, count);
+}
+
+Patch links_patch(uint32_t nlink, const Timestamp& ctime) {
+  Patch patch = link_count_patch(nlink);
+  std::string time;
+  put_fixed(time, ctime.nanoseconds);
+  put_fixed(time, ctime.seconds);
+  overlay(patch.pieces, kCtimeOffset, time);
+  patch.extend = kCtimeOffset + static_cast<uint32_t>(time.size());
+  return patch;
+}
+
 std::string encode_dirent(const Dirent& dirent) {
-  std::string out(1, static_cast<char>((dirent.type & S_IFMT) >> 12));
+  const auto scope = static_cast<unsigned>(dirent.scope) << kDirentScopeShift;
+  std::string out(1, static_cast<char>((dirent.type & S_IFMT) >> 12 | scope));
   put_varint(out, dirent.entry);
+  if (dirent.is_linked()) put_varint(out, dirent.group);
   return out;
 }
 
 Result<Dirent> decode_dirent(std::string_view bytes) {
   Reader reader(bytes);
   Dirent dirent;
-  dirent.type = uint32_t{reader.fixed<uint8_t>()} << 12;
+  const auto first = reader.fixed<uint8_t>();
+  const auto scope = static_cast<uint8_t>(first >> kDirentScopeShift);
+  const auto type = static_cast<uint8_t>(first & ~(scope << kDirentScopeShift));
+  dirent.type = uint32_t{type} << 12;
   dirent.entry = reader.varint();
-  if (!reader.ok() || !reader.at_end() || !is_known_type(dirent.type) ||
-      (dirent.type & ~uint32_t{S_IFMT}) != 0 || dirent.entry < kFirstEntry) {
+  if (scope != 0) dirent.group = reader.varint();
+  if (!reader.ok() || !reader.at_end() || type > kDirentType || !is_known_type(dirent.type) ||
+      dirent.entry < kFirstEntry) {
     return malformed("dirent");
   }
+  if (scope == 0) return dirent;
+  if (!is_link_scope(scope) || dirent.group < kFirstEntry || dirent.type == S_IFDIR) {
+    return malformed("link");
+  }
+  dirent.scope = static_cast<LinkScope>(scope);
   return dirent;
+}
+
+bool is_link_name(std::string_view bytes) {
+  return bytes.size() >= sizeof(uint32_t) && Reader(bytes).fixed<uint32_t>() >= kLinkNameBit;
+}
+
+std::string encode_link_name(const LinkName& name) {
+  CAW_ASSERT(name.scope != LinkScope::none && name.name.size() <= kMaxNameBytes);
+  std::string out;
+  put_fixed(out, kLinkNameBit | (name.type & S_IFMT));
+  put_fixed(out, static_cast<uint32_t>(name.scope));
+  put_fixed(out, name.group);
+  out.append(name.name);
+  return out;
+}
+
+Result<LinkName> decode_link_name(std::string_view bytes) {
+  Reader reader(bytes);
+  LinkName out;
+  const auto type = reader.fixed<uint32_t>();
+  const auto scope = reader.fixed<uint32_t>();
+  out.group = reader.fixed<uint64_t>();
+  if (!reader.ok()) return malformed("link name");
+  out.name = reader.rest();
+  out.type = type & ~kLinkNameBit;
+  out.scope = static_cast<LinkScope>(scope);
+  if ((type & kLinkNameBit) == 0 || (out.type & ~uint32_t{S_IFMT}) != 0 ||
+      !is_known_type(out.type) || out.type == S_IFDIR || !is_link_scope(scope) ||
+      out.group < kFirstEntry || !is_valid_name(out.name)) {
+    return malformed("link name");
+  }
+  return out;
+}
+
+std::string encode_link_entry(const LinkEntry& entry) {
+  std::string out(1, static_cast<char>(entry.scope));
+  if (!entry.is_mark()) put_varint(out, entry.group);
+  return out;
+}
+
+Result<LinkEntry> decode_link_entry(std::string_view bytes) {
+  Reader reader(bytes);
+  LinkEntry out;
+  const auto scope = reader.fixed<uint8_t>();
+  if (scope != 0) out.group = reader.varint();
+  const bool is_known = scope == 0 || (is_link_scope(scope) && out.group >= kFirstEntry);
+  if (!reader.ok() || !reader.at_end() || !is_known) return malformed("links index");
+  out.scope = static_cast<LinkScope>(scope);
+  return out;
 }
 
 std::string encode_number(uint64_t number) {

@@ -28,6 +28,15 @@
 //   120    2 name_bytes     0 only for "/" and orphans
 //   122    2 target_bytes   symbolic links only
 //   124    4 reserved       zero
+//
+// Where a file has several names, its record stands in a links directory, without a name, and each
+// name has a record of its own in its directory, a link name:
+//
+//   off size field
+//     0    4 type           S_IFMT bits, and bit 31, which no mode has
+//     4    4 scope          1 local, 2 global
+//     8    8 group          entry of the inode record in the links directory
+//    16      name           to the end, 1 to 255 bytes
 #pragma once
 
 #include <sys/stat.h>
@@ -50,9 +59,13 @@ inline constexpr uint32_t kMaxRecordBytes = kInodeFixedBytes + 255 + kMaxTargetB
 inline constexpr uint32_t kInodeSparse = 1U << 0;  ///< some of the file may be holes
 inline constexpr uint32_t kInodeClone = 1U << 1;   ///< made by clone: its owner may remove it whole
 inline constexpr uint32_t kInodeXattrs = 1U << 2;  ///< it may have extended attributes
-inline constexpr uint32_t kInodeFlags = kInodeSparse | kInodeClone | kInodeXattrs;
+/// Of a links directory: it came with a clone; its link counts are those of the source.
+inline constexpr uint32_t kInodeUncounted = 1U << 3;
+inline constexpr uint32_t kInodeFlags =
+    kInodeSparse | kInodeClone | kInodeXattrs | kInodeUncounted;
 
 inline constexpr uint32_t kInodeFlagsOffset = 20;  ///< in a record
+inline constexpr uint32_t kMaxLinks = INT32_MAX;
 
 /// What changes in a file's life.
 struct InodeFields {
@@ -85,21 +98,59 @@ std::string encode_inode(const InodeRecord& record);
 Result<InodeRecord> decode_inode(std::string_view bytes);
 
 /// Patches that bring a record up to `fields`: everything but atime and btime / all times too /
-/// what a write changes (size, mtime, ctime, content_seq).
+/// what a write changes (size, mtime, ctime, content_seq).  The link count is left to links_patch.
 Patch attributes_patch(const InodeFields& fields);
 Patch all_fields_patch(const InodeFields& fields);
 Patch content_patch(const InodeFields& fields);
 /// The same as all_fields_patch, and name and target anew.
 Patch rename_patch(const InodeFields& fields, std::string_view name, std::string_view target);
 
+Patch links_patch(uint32_t nlink, const Timestamp& ctime);
+Patch link_count_patch(uint32_t nlink);
+
+/// Where the inode record of a name is.
+enum class LinkScope : uint8_t {
+  none,    ///< at the name's own entry
+  local,   ///< in the links directory of the root or clone that the name is in
+  global,  ///< in that of the system tree
+};
+
 struct Dirent {
   uint64_t entry = 0;
   uint32_t type = 0;  ///< S_IFMT bits
+  LinkScope scope = LinkScope::none;
+  uint64_t group = 0;  ///< of a linked name: entry in the links directory
+  bool is_linked() const { return scope != LinkScope::none; }
   friend bool operator==(const Dirent&, const Dirent&) = default;
 };
 std::string encode_dirent(const Dirent& dirent);
 /// Fails: record_malformed.
 Result<Dirent> decode_dirent(std::string_view bytes);
+
+struct LinkName {
+  uint32_t type = 0;
+  LinkScope scope = LinkScope::local;
+  uint64_t group = 0;
+  std::string name;
+  friend bool operator==(const LinkName&, const LinkName&) = default;
+};
+/// True if the bytes of a record are to be decoded as a link name, not as an inode.
+bool is_link_name(std::string_view bytes);
+std::string encode_link_name(const LinkName& name);
+/// Fails: record_malformed.
+Result<LinkName> decode_link_name(std::string_view bytes);
+
+/// Value in the links index: a linked name; or, with no scope, the mark of a directory that owns a
+/// tree with a links index.
+struct LinkEntry {
+  LinkScope scope = LinkScope::none;
+  uint64_t group = 0;
+  bool is_mark() const { return scope == LinkScope::none; }
+  friend bool operator==(const LinkEntry&, const LinkEntry&) = default;
+};
+std::string encode_link_entry(const LinkEntry& entry);
+/// Fails: record_malformed.
+Result<LinkEntry> decode_link_entry(std::string_view bytes);
 
 /// Values of both maps of the system tree: one number, never 0.
 std::string encode_number(uint64_t number);

@@ -69,6 +69,26 @@ TEST(InodeRecord, PatchesGiveTheRecordTheyStandFor) {
   }
 }
 
+TEST(InodeRecord, PatchesOfFieldsLeaveTheLinkCount) {
+  InodeRecord record = example();
+  Value value = inline_value(encode_inode(record));
+  const auto apply = [&](const Patch& patch) {
+    apply_patch(value, patch);
+    return decode_inode(inline_bytes(value)).value();
+  };
+  record.fields.nlink = 7;
+  record.fields.ctime = {5, 6};
+  EXPECT_EQ(apply(links_patch(7, {5, 6})), record);
+  InodeFields old = record.fields;
+  old.nlink = 1;
+  EXPECT_EQ(apply(attributes_patch(old)), record);
+  EXPECT_EQ(apply(all_fields_patch(old)), record);
+  EXPECT_EQ(apply(content_patch(old)), record);
+  EXPECT_EQ(apply(rename_patch(old, record.name, record.target)), record);
+  record.fields.nlink = 9;
+  EXPECT_EQ(apply(link_count_patch(9)), record);
+}
+
 TEST(InodeRecord, EveryFieldIsChecked) {
   const auto refused = [](auto change) {
     InodeRecord record = example();
@@ -115,6 +135,54 @@ TEST(Dirent, GoldenBytesAndRefusals) {
   EXPECT_EQ(decode_dirent("\x04\xac\x02"s).value(), (Dirent{300, S_IFDIR}));
   for (const std::string& bytes : {""s, "\x04"s, "\x03\x10"s, "\x04\x0f"s, "\x04\x10z"s}) {
     EXPECT_FALSE(decode_dirent(bytes));
+  }
+}
+
+TEST(Dirent, OfALinkedName) {
+  const Dirent local{300, S_IFREG, LinkScope::local, 17};
+  EXPECT_EQ(encode_dirent(local), "\x48\xac\x02\x11"s);
+  EXPECT_EQ(decode_dirent("\x48\xac\x02\x11"s).value(), local);
+  const Dirent global{300, S_IFLNK, LinkScope::global, 17};
+  EXPECT_EQ(encode_dirent(global), "\x8a\xac\x02\x11"s);
+  EXPECT_EQ(decode_dirent("\x8a\xac\x02\x11"s).value(), global);
+  for (const std::string& bytes : {"\x48\xac\x02"s, "\x48\xac\x02\x0f"s, "\x44\xac\x02\x11"s,
+                                   "\xc8\xac\x02\x11"s, "\x08\xac\x02\x11"s, "\x18\xac\x02"s}) {
+    EXPECT_FALSE(decode_dirent(bytes)) << testing::PrintToString(bytes);
+  }
+}
+
+TEST(LinkName, GoldenBytesAndRefusals) {
+  const LinkName name{S_IFREG, LinkScope::global, 258, "n"};
+  const std::string bytes = "\0\x80\0\x80\x02\0\0\0\x02\x01\0\0\0\0\0\0n"s;
+  EXPECT_EQ(encode_link_name(name), bytes);
+  EXPECT_TRUE(is_link_name(bytes));
+  EXPECT_EQ(decode_link_name(bytes).value(), name);
+  EXPECT_FALSE(is_link_name(encode_inode(example())));
+  EXPECT_FALSE(is_link_name("\0\0\x80"s));
+  const auto refused = [&](size_t at, char byte) {
+    std::string changed = bytes;
+    changed[at] = byte;
+    return !decode_link_name(changed).has_value();
+  };
+  EXPECT_TRUE(refused(0, '\1'));
+  EXPECT_TRUE(refused(1, '\x40')) << "a directory";
+  EXPECT_TRUE(refused(3, '\0'));
+  EXPECT_TRUE(refused(4, '\0'));
+  EXPECT_TRUE(refused(4, '\3'));
+  EXPECT_TRUE(refused(9, '\0')) << "a reserved entry";
+  EXPECT_TRUE(refused(16, '/'));
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FALSE(decode_link_name(std::string_view(bytes).substr(0, size)));
+  }
+}
+
+TEST(LinkEntry, GoldenBytesAndRefusals) {
+  EXPECT_EQ(encode_link_entry({}), "\0"s);
+  EXPECT_TRUE(decode_link_entry("\0"s).value().is_mark());
+  EXPECT_EQ(encode_link_entry({LinkScope::local, 300}), "\x01\xac\x02"s);
+  EXPECT_EQ(decode_link_entry("\x02\xac\x02"s).value(), (LinkEntry{LinkScope::global, 300}));
+  for (const std::string& bytes : {""s, "\0\0"s, "\x01"s, "\x01\x0f"s, "\x03\x10"s, "\x01\x10z"s}) {
+    EXPECT_FALSE(decode_link_entry(bytes));
   }
 }
 

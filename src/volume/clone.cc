@@ -224,7 +224,7 @@ Result<void> Volume::gather_sealed(TreeCore& core) {
 
 Result<void> Volume::clone(const TreeRef& source, std::span<const ClonePrefix> prefixes, NodeId id,
                            Batch& then) {
-  CAW_TRY(admit(then));
+  CAW_TRY(admit(then, id));
   return clone_admitted(source, prefixes, id, then, /*replayed=*/0);
 }
 

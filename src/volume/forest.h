@@ -145,7 +145,8 @@ class Forest {
 
   /// In one instant: makes tree `id` (from new_tree_id) a clone of the ranges of `source`, then
   /// applies `then` (which refers to `id` and must have been prepared under then.generation, as in
-  /// apply; it may also erase the ranges from the source: extraction).  `prefixes` are disjoint on
+  /// apply; it may also erase the ranges from the source: extraction; and put more into `id`
+  /// itself, over what the ranges bring).  `prefixes` are disjoint on
   /// both sides and sorted by `to`.  An empty `from` and `to` clones a whole tree.  Raises
   /// share_generation().  Cost: independent of the size of the ranges.
   /// Requires: the tree that `then` puts the record of `id` into is `source`, or one that is not

@@ -102,7 +102,7 @@ class Volume::Recovery {
       batch.ops.push_back({volume_.open_tree(op.tree), std::move(op.key), std::move(op.range_end),
                            std::move(op.message)});
     }
-    CAW_TRY(volume_.load_roots(batch));
+    CAW_TRY(volume_.load_roots(batch, record.clone_id));
     if (record.clone_source != kNoNode) {
       std::vector<ClonePrefix> prefixes;
       for (auto& [from, to] : record.clone_prefixes) {

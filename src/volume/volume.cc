@@ -189,9 +189,9 @@ Result<void> Volume::check_writable(const Batch& batch) {
 }
 
 /// Refuses early what may not fit: everything in memory has to find a place, too.
-Result<void> Volume::admit(const Batch& batch) {
+Result<void> Volume::admit(const Batch& batch, NodeId cloned) {
   CAW_TRY(check_writable(batch));
-  CAW_TRY(load_roots(batch));
+  CAW_TRY(load_roots(batch, cloned));
   if (batch.essential) return {};
   for (int attempt = 0; attempt < 2; ++attempt) {
     const SpaceFigures space = store_->space();
@@ -205,13 +205,14 @@ Result<void> Volume::admit(const Batch& batch) {
 }
 
 /// A tree whose root cannot be read takes no messages: they could never be absorbed.
-Result<void> Volume::load_roots(const Batch& batch) {
+Result<void> Volume::load_roots(const Batch& batch, NodeId cloned) {
   const Tree* last = nullptr;
   for (const Batch::Op& op : batch.ops) {
     if (op.tree.get() == last) continue;
     last = op.tree.get();
-    const bool fresh = std::find(batch.new_trees.begin(), batch.new_trees.end(), op.tree->root()) !=
-                       batch.new_trees.end();
+    const bool fresh = (cloned != kNoNode && op.tree->root() == cloned) ||
+                       std::find(batch.new_trees.begin(), batch.new_trees.end(),
+                                 op.tree->root()) != batch.new_trees.end();
     if (!fresh) CAW_TRY(load_root(*store_, core_of(op.tree)));
   }
   return {};

@@ -134,8 +134,9 @@ class Volume final : public Forest {
   Ref<Handle> handle_for(NodeId root);
   static bool adds_edges(const Batch& batch);
   Result<void> check_writable(const Batch& batch);
-  Result<void> admit(const Batch& batch);
-  Result<void> load_roots(const Batch& batch);
+  Result<void> admit(const Batch& batch, NodeId cloned = kNoNode);
+  /// But of the trees that the operation makes: its own, and `cloned`.
+  Result<void> load_roots(const Batch& batch, NodeId cloned = kNoNode);
   void apply_locked(Batch& batch, NodeId cloned, Epoch epoch, Seq seq);
   /// True if the memtable has grown enough to be sealed.
   bool insert(const Batch::Op& op, Seq seq, DroppedRefs& dropped);

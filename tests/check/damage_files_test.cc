@@ -16,7 +16,7 @@ namespace {
 class FileDamage : public testing::Test {
  protected:
   void SetUp() override {
-    static const Ref<MemoryImage> kSample = SampleVolume::make(1);
+    static const Ref<MemoryImage> kSample = SampleVolume::make(1, true, true);
     image_ = kSample->clone();
     device_ = make_memory_device(image_);
     before_ = SampleVolume::list(image_);
@@ -42,6 +42,11 @@ class FileDamage : public testing::Test {
     const std::string bytes = inline_bytes(value_at(tree, dirent_key(path, name)));
     return decode_dirent(bytes).value().entry;
   }
+  Dirent dirent_of(NodeId tree, const std::string& path, const std::string& name) {
+    return decode_dirent(inline_bytes(value_at(tree, dirent_key(path, name)))).value();
+  }
+  std::string links_path() { return body_path({}, entry_of(root_, {}, "links")); }
+  NodeId links_of(NodeId top) { return tree_at(top, record_key({}, kLinksEntry)); }
   InodeRecord record_of(NodeId tree, const std::string& key) {
     return decode_inode(value_bytes(*device_, value_at(tree, key)).value()).value();
   }
@@ -239,6 +244,94 @@ TEST_F(FileDamage, RootDirectoryOfAnotherOrigin) {
   change(system_, record_key({}, kRootEntry),
          [](InodeRecord& record) { record.home = record.domain = 7; });
   damage_and_repair();
+}
+
+// ---- hard links
+
+TEST_F(FileDamage, LinkedNameNotInTheIndex) {
+  const uint64_t f0 = entry_of(root_, links_path(), "f0");
+  put(root_, link_key(links_path(), f0), Message::erase(0));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, IndexOfNoName) {
+  put(root_, link_key(links_path(), 900'010),
+      Message::put(inline_value(encode_link_entry({LinkScope::local, 900'011}))));
+  put(root_, link_key(links_path(), 900'012), Message::put(inline_value(encode_link_entry({}))));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, RecordOfALinkedNameLost) {
+  put(root_, record_key(links_path(), entry_of(root_, links_path(), "f0")), Message::erase(0));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, DirentOfALinkedNameLost) {
+  put(root_, dirent_key(links_path(), "f0"), Message::erase(0));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, DirentAndRecordOfALinkedNameDisagree) {
+  Dirent dirent = dirent_of(root_, links_path(), "f0");
+  dirent.group = 900'013;
+  put(root_, dirent_key(links_path(), "f0"), Message::put(inline_value(encode_dirent(dirent))));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, LinkCountOfALinkedFile) {
+  const uint64_t group = dirent_of(root_, links_path(), "f0").group;
+  change(links_of(root_), record_key({}, group),
+         [](InodeRecord& record) { record.fields.nlink = 77; });
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, LinkedFileLost) {
+  const uint64_t group = dirent_of(root_, links_path(), "f0").group;
+  put(links_of(root_), record_key({}, group), Message::erase(0));
+  damage_and_repair({"/links/f0", "/links/h0", "/links/in/g0"});
+}
+
+TEST_F(FileDamage, LinkedFileWithoutNames) {
+  InodeRecord lost = record_of(links_of(root_), record_key({}, dirent_of(root_, links_path(),
+                                                                         "f0").group));
+  lost.number = 99'999;
+  lost.fields.size = 0;
+  lost.fields.nlink = 2;
+  put(links_of(root_), record_key({}, 900'014), Message::put(inline_value(encode_inode(lost))));
+  damage_and_repair();
+  EXPECT_TRUE(std::ranges::any_of(after_, [](const auto& shown) {
+    return shown.first.starts_with("/lost+found/#");
+  })) << notes_;
+}
+
+TEST_F(FileDamage, GlobalLinkedFileWithoutNamesAndCount) {
+  const NodeId global = links_of(system_);
+  const Dirent across = dirent_of(tree_at(root_, record_key({}, entry_of(root_, {}, "again"))), {},
+                                  "across");
+  ASSERT_EQ(across.scope, LinkScope::global);
+  change(global, record_key({}, across.group),
+         [](InodeRecord& record) { record.fields.nlink = 1; });
+  InodeRecord lost = record_of(global, record_key({}, across.group));
+  lost.number = 99'999;
+  lost.fields.size = 0;
+  put(global, record_key({}, 900'015), Message::put(inline_value(encode_inode(lost))));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, LinksOfATreeNotMarked) {
+  const uint64_t clone = entry_of(root_, {}, "clone");
+  put(root_, link_key({}, clone), Message::erase(0));
+  damage_and_repair();
+}
+
+TEST_F(FileDamage, LinksDirectoryLost) {
+  put(root_, record_key({}, kLinksEntry), Message::erase(0));
+  damage_and_repair({"/links", "/a/link"});
+}
+
+TEST_F(FileDamage, GlobalLinksDirectoryLost) {
+  put(system_, record_key({}, kLinksEntry), Message::erase(0));
+  damage_and_repair({"/clone/f4", "/again/across", "/links", "/counted/across"});
 }
 
 TEST_F(FileDamage, TreeWithinItself) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <utility>
 
 #include "check/sample_volume.h"
 #include "dev/overlay_device.h"
@@ -115,14 +116,14 @@ class RandomDamage {
 TEST(RandomDamage, RepairEndsWithASoundVolume) {
   const uint64_t first = setting("CAW_SEED", 1);
   const uint64_t hits = setting("CAW_HITS", 6);
-  for (const bool closed : {true, false}) {
-    const Ref<MemoryImage> sample = SampleVolume::make(1, closed);
+  for (const auto& [closed, links] : {std::pair{true, false}, {false, false}, {true, true}}) {
+    const Ref<MemoryImage> sample = SampleVolume::make(1, closed, links);
     const std::vector<uint64_t> used = blocks_with_data(*make_memory_device(sample));
     for (uint64_t seed = first; seed < first + setting("CAW_SEEDS", 40); ++seed) {
       RandomDamage(seed).run(sample, used, hits);
       if (testing::Test::HasFailure()) {
         FAIL() << "replay: CAW_SEED=" << seed << " CAW_SEEDS=1 CAW_HITS=" << hits
-               << (closed ? " (closed)" : " (crashed)");
+               << (closed ? " (closed)" : " (crashed)") << (links ? " (links)" : "");
       }
     }
   }

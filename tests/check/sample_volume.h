@@ -28,13 +28,15 @@ inline std::string random_bytes(uint64_t seed, size_t count) {
 
 class SampleVolume {
  public:
-  static Ref<MemoryImage> make(uint64_t seed, bool close = true) {
+  /// `links`: with hard links as well, of each kind.
+  static Ref<MemoryImage> make(uint64_t seed, bool close = true, bool links = false) {
     VolumeBedOptions options;
     options.shape = shape();
     VolumeBed bed(options);
     FsClient client(bed.forest());
     EXPECT_EQ(client.make_and_mount(), 0);
     fill(client, bed, seed);
+    if (links) fill_links(client, bed);
     if (!close) {
       EXPECT_TRUE(bed.forest().sync());
       return bed.image()->clone();
@@ -111,6 +113,35 @@ class SampleVolume {
       file("late" + std::to_string(i), 200);
       EXPECT_TRUE(i % 4 != 0 || client.fs().sync());
     }
+  }
+
+  /// Within a clone, counted (counted) and not (part, its part), and between clones (across).
+  static void fill_links(FsClient& client, VolumeBed& bed) {
+    const auto link = [&](const std::string& from, const std::string& to) {
+      EXPECT_EQ(client.link(from, to), 0) << to;
+    };
+    EXPECT_EQ(client.mkdir("links"), 0);
+    EXPECT_EQ(client.mkdir("links/in"), 0);
+    for (int i = 0; i < 6; ++i) {
+      const std::string name = std::to_string(i);
+      EXPECT_EQ(client.create("links/f" + name), 0);
+      EXPECT_EQ(client.write("links/f" + name, 0, random_bytes(50, i % 2 == 0 ? 40 : 9000)), 0);
+      link("links/f" + name, "links/in/g" + name);
+      if (i % 3 == 0) link("links/f" + name, "links/h" + name);
+    }
+    EXPECT_EQ(client.create("links/large"), 0);
+    EXPECT_EQ(client.write("links/large", 0, random_bytes(51, 300'000)), 0);
+    link("links/large", "links/in/large");
+    link("a/link", "links/in/symlink");
+    EXPECT_TRUE(bed.maintain());
+    EXPECT_EQ(client.clone("links/in", "part"), 0);
+    EXPECT_EQ(client.clone("links", "counted"), 0);
+    EXPECT_EQ(client.unlink("counted/f1"), 0);
+    EXPECT_EQ(client.clone("counted", "again2"), 0);
+    EXPECT_TRUE(bed.maintain());
+    link("clone/f4", "again/across");
+    link("clone/f4", "clone/f4.2");
+    link("links/f2", "counted/across");
   }
 
   static void list(FileSystem& fs, Inode& directory, const std::string& path, Listing& out) {

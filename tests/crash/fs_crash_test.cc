@@ -128,6 +128,9 @@ class FsCrash {
         return "removexattr" + both + std::to_string(client.remove_xattr(a, "user.x"));
       case 10:
         return "rename" + both + std::to_string(client.rename(a, b));
+      case 11:
+      case 12:
+        return "link" + both + std::to_string(client.link(a, b));
       default:
         return "clone" + both + std::to_string(client.clone(a, b));
     }

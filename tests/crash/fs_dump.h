@@ -6,7 +6,7 @@
 
 #include <cstdint>
 #include <functional>
-#include <set>
+#include <map>
 #include <string>
 
 #include "model/fs_harness.h"
@@ -14,15 +14,18 @@
 namespace caw {
 
 /// Everything that shows, below `path`, as text.  Counts what cannot be read as a failure.
+/// `numbers`: the first name of each inode number met so far.
 inline void dump(FsClient& client, const std::string& path, std::string& out,
-                 std::set<uint64_t>& numbers) {
+                 std::map<uint64_t, std::string>& numbers) {
   for (const auto& [name, ino] : client.list(path)) {
     const std::string here = path + "/" + name;
-    EXPECT_TRUE(numbers.insert(ino).second) << here << ": inode number twice";
+    const auto [first, is_new] = numbers.emplace(ino, here);
     const Attributes stat = client.stat(here);
+    EXPECT_TRUE(is_new || stat.nlink > 1) << here << ": inode number twice";
     EXPECT_EQ(stat.ino, ino) << here;
     out += here + " mode " + std::to_string(stat.mode) + " mtime " +
            std::to_string(stat.mtime.seconds);
+    if (stat.nlink > 1) out += " links " + std::to_string(stat.nlink) + " as " + first->second;
     if (S_ISREG(stat.mode)) {
       const std::string bytes = client.read(here);
       EXPECT_EQ(bytes.size(), stat.size) << here;
@@ -39,7 +42,7 @@ inline void dump(FsClient& client, const std::string& path, std::string& out,
 
 inline std::string dump(FsClient& client) {
   std::string out;
-  std::set<uint64_t> numbers;
+  std::map<uint64_t, std::string> numbers;
   dump(client, "", out, numbers);
   return out;
 }

@@ -21,6 +21,8 @@ std::string made_of(const ParsedKey& parsed, std::string_view key) {
       return caw::chunk_key(path, parsed.entry, parsed.chunk);
     case KeyKind::owned_chunk:
       return caw::owned_chunk_key(parsed.chunk);
+    case KeyKind::link:
+      return caw::link_key(path, parsed.entry);
     case KeyKind::xattr:
     case KeyKind::domain_map:
     case KeyKind::chunk_map:

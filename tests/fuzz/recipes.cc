@@ -96,6 +96,9 @@ class Maker {
   void fill(Inode& parent, size_t files, size_t bytes) {
     for (size_t i = 0; i < files; ++i) file(parent, "f" + std::to_string(i), bytes * (i % 3));
   }
+  void link(Inode& file, Inode& parent, const std::string& name) {
+    FUZZ_CHECK(fs_->link(file, parent, name).has_value());
+  }
   void clone(Inode& source, Inode& parent, const std::string& name) {
     FUZZ_CHECK(fs_->clone(source, parent, name, kRoot).has_value());
   }
@@ -156,6 +159,28 @@ Ref<MemoryImage> make_removed() {
   return maker.cut();
 }
 
+/// Within the root and clones, shared and counted, and between them.
+Ref<MemoryImage> make_linked() {
+  Maker maker(Compression::lz4);
+  Inode& a = maker.directory(maker.root(), "a");
+  Inode& below = maker.directory(a, "below");
+  for (size_t i = 0; i < 6; ++i) {
+    Inode& file = maker.file(a, "f" + std::to_string(i), i * 30'000);
+    maker.link(file, below, "g" + std::to_string(i));
+    maker.link(file, i % 2 == 0 ? a : maker.root(), "h" + std::to_string(i));
+  }
+  maker.settle();
+  maker.clone(below, maker.root(), "part");
+  maker.clone(maker.root(), maker.root(), "whole");
+  const Result<Entry> whole = maker.fs().lookup(maker.root(), "whole");
+  FUZZ_CHECK(whole.has_value());
+  maker.link(maker.file(*whole->inode, "new", 500), a, "from whole");
+  FUZZ_CHECK(maker.fs().remove_tree(*whole->inode, "a", kRoot).has_value());
+  maker.settle();
+  maker.clone(a, maker.root(), "last");
+  return maker.cut();
+}
+
 Ref<MemoryImage> make_empty() { return Maker(Compression::lz4).close(); }
 
 }  // namespace
@@ -167,7 +192,8 @@ Clock& still_clock() {
 
 const Ref<MemoryImage>& recipe_image(uint8_t recipe) {
   static const std::array<Ref<MemoryImage>, kRecipes> images{make_plain(), make_cloned(),
-                                                             make_removed(), make_empty()};
+                                                             make_removed(), make_empty(),
+                                                             make_linked()};
   return images[recipe % kRecipes];
 }
 

@@ -8,10 +8,11 @@
 
 namespace caw {
 
-inline constexpr uint8_t kRecipes = 4;
+inline constexpr uint8_t kRecipes = 5;
 
 /// Recipe `recipe` % kRecipes; made once.  0: unmounted in order, small; 1: clones and flushes, cut
-/// off with records in the log; 2: the same with removed and open files; 3: an empty file system.
+/// off with records in the log; 2: the same with removed and open files; 3: an empty file system;
+/// 4: hard links of every kind.
 const Ref<MemoryImage>& recipe_image(uint8_t recipe);
 
 /// A clock that stands still.

@@ -1,4 +1,4 @@
-// Inode records, dirents and numbers.
+// Inode records, dirents, links and numbers.
 #include "schema/records.h"
 
 #include "fuzz/fuzz.h"
@@ -12,6 +12,7 @@ void check_inode(const caw::InodeRecord& record) {
   for (const caw::Patch& patch :
        {caw::all_fields_patch(record.fields), caw::content_patch(record.fields),
         caw::attributes_patch(record.fields),
+        caw::links_patch(record.fields.nlink, record.fields.ctime),
         caw::rename_patch(record.fields, record.name, record.target)}) {
     caw::Value value = caw::inline_value(caw::encode_inode(record));
     caw::apply_patch(value, patch);
@@ -28,6 +29,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (const caw::Result<caw::Dirent> dirent = caw::decode_dirent(bytes)) {
     const caw::Result<caw::Dirent> again = caw::decode_dirent(caw::encode_dirent(*dirent));
     FUZZ_CHECK(again && *again == *dirent);
+  }
+  if (const caw::Result<caw::LinkName> name = caw::decode_link_name(bytes)) {
+    FUZZ_CHECK(caw::is_link_name(bytes) && caw::encode_link_name(*name) == bytes);
+  }
+  FUZZ_CHECK(!caw::is_link_name(bytes) || !caw::decode_inode(bytes));
+  if (const caw::Result<caw::LinkEntry> link = caw::decode_link_entry(bytes)) {
+    FUZZ_CHECK(caw::decode_link_entry(caw::encode_link_entry(*link)) == *link);
   }
   if (const caw::Result<uint64_t> number = caw::decode_number(bytes)) {
     FUZZ_CHECK(caw::decode_number(caw::encode_number(*number)) == *number);

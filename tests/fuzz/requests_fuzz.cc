@@ -116,7 +116,7 @@ void send_ioctl(Kernel& kernel, uint64_t node, Input& input) {
 }
 
 void send_names(Kernel& kernel, uint8_t which, uint64_t node, Input& input) {
-  switch (which % 8) {
+  switch (which % 9) {
     case 0:
       return kernel.request_entry(FUSE_LOOKUP, node, name_from(input));
     case 1: {
@@ -149,7 +149,12 @@ void send_names(Kernel& kernel, uint8_t which, uint64_t node, Input& input) {
       kernel.request(FUSE_RENAME2, node, body);
       return;
     }
-    case 6:
+    case 6: {
+      fuse_link_in in{};
+      in.oldnodeid = kernel.node(input.take<uint8_t>());
+      return kernel.request_entry(FUSE_LINK, node, with_name(in, input));
+    }
+    case 7:
       kernel.request(FUSE_UNLINK, node, name_from(input));
       return;
     default:

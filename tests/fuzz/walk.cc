@@ -68,7 +68,7 @@ void Walk::look_at(const Found& found) {
 
 void Walk::change() {
   const size_t count = found_.size();
-  for (size_t step = 0; step < 12 && count != 0; ++step) {
+  for (size_t step = 0; step < 14 && count != 0; ++step) {
     change_at(found_[step * 7919 % count], step);
   }
   static_cast<void>(fs_.mkdir(*fs_.root(), "made", 0755, kRoot));
@@ -84,7 +84,7 @@ void Walk::change() {
 
 void Walk::change_at(const Found& found, size_t step) {
   const std::string name = "change" + std::to_string(step);
-  switch (step % 6) {
+  switch (step % 7) {
     case 0: {
       const Result<Entry> cloned = fs_.clone(*found.inode, *fs_.root(), name, kRoot);
       if (cloned) fs_.forget(*cloned->inode, 1);
@@ -113,6 +113,11 @@ void Walk::change_at(const Found& found, size_t step) {
         fs_.release_file(*found.inode, OpenFor::mapping);
       }
       break;
+    case 5: {
+      const Result<Entry> linked = fs_.link(*found.inode, *fs_.root(), name);
+      if (linked) fs_.forget(*linked->inode, 1);
+      break;
+    }
     default:
       static_cast<void>(fs_.remove_tree(*found.parent, found.name, step < 6 ? kRoot : kUser));
   }

@@ -148,6 +148,13 @@ class FsClient {
       return finish(fs_->symlink(parent, name, target, caller_));
     });
   }
+  int link(std::string_view from, std::string_view to) {
+    return at(from, [&](Inode& inode) {
+      return in_parent(to, [&](Inode& parent, const std::string& name) {
+        return finish(fs_->link(inode, parent, name));
+      });
+    });
+  }
   int unlink(std::string_view path) {
     return in_parent(path, [&](Inode& parent, const std::string& name) {
       return error_of(fs_->unlink(parent, name));

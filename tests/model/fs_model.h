@@ -31,6 +31,7 @@ enum class Kind : uint8_t {
   rename,
   rename_new,
   exchange,
+  link,
   clone,
   remove_tree,
   chmod,
@@ -50,7 +51,7 @@ enum class Kind : uint8_t {
 };
 inline constexpr const char* kKindNames[] = {
     "create", "mkdir", "symlink", "write", "truncate", "punch", "unlink", "rmdir", "rename",
-    "rename_new", "exchange", "clone", "remove_tree", "chmod", "set_xattr", "remove_xattr",
+    "rename_new", "exchange", "link", "clone", "remove_tree", "chmod", "set_xattr", "remove_xattr",
     "copy", "open", "close", "write_open", "read_open", "check", "remount", "reopen", "sync",
     "maintain", "crash"};
 
@@ -108,11 +109,28 @@ struct Node {
   bool is_file() const { return S_ISREG(mode); }
 };
 
+/// Names of one node are names of one node in the copy.
+using Copies = std::map<const Node*, NodePtr>;
+inline NodePtr deep_copy(const Node& node, bool keep_ino, Copies& copies) {
+  NodePtr& out = copies[&node];
+  if (out) return out;
+  out = std::make_shared<Node>(node);
+  NodePtr copy = out;
+  if (!keep_ino) copy->ino = 0;
+  for (auto& [name, child] : copy->children) child = deep_copy(*child, keep_ino, copies);
+  return copy;
+}
 inline NodePtr deep_copy(const Node& node, bool keep_ino) {
-  auto out = std::make_shared<Node>(node);
-  if (!keep_ino) out->ino = 0;
-  for (auto& [name, child] : out->children) child = deep_copy(*child, keep_ino);
-  return out;
+  Copies copies;
+  return deep_copy(node, keep_ino, copies);
+}
+
+/// How many names each node has at and below `node`.
+inline void count_names(const Node& node, std::map<const Node*, uint32_t>& names) {
+  for (const auto& [name, child] : node.children) {
+    ++names[child.get()];
+    count_names(*child, names);
+  }
 }
 
 inline void count(const Node& node, uint64_t& nodes, uint64_t& bytes) {
@@ -189,6 +207,9 @@ class Model {
     if (error != 0 || target_error != 0) return error != 0 ? error : target_error;
     if (!source->is_file() || !target->is_file()) return EINVAL;
     if (offset >= source->data.size()) return 0;
+    const uint64_t most = std::min<uint64_t>(length, source->data.size() - offset);
+    const bool overlap = offset < to_offset + most && to_offset < offset + most;
+    if (source == target && overlap && most > 0) return EINVAL;
     return write(*target, to_offset, source->data.substr(offset, length));
   }
   int punch(std::string_view path, uint64_t offset, uint64_t length) {
@@ -242,6 +263,18 @@ class Model {
     from_parent->children.erase(source);
     to_parent->children[to_name] = moved;
     if (exchange) from_parent->children[from_name] = target;
+    return 0;
+  }
+  int link(std::string_view from, std::string_view to) {
+    const auto [node, error] = find(from);
+    if (error != 0) return error;
+    NodePtr parent;
+    std::string name;
+    if (const int parent_error = find_parent(to, parent, name)) return parent_error;
+    if (node->is_directory()) return EPERM;
+    if (!parent->is_directory()) return ENOTDIR;
+    if (parent->children.contains(name)) return EEXIST;
+    parent->children[name] = node;
     return 0;
   }
   int clone(std::string_view from, std::string_view to) {

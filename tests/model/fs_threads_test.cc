@@ -5,9 +5,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <map>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "model/fs_harness.h"
@@ -23,17 +25,24 @@ namespace {
 /// All that a user can see, one line for each file.
 struct Picture {
   std::map<std::string, std::string> lines;
-  std::set<uint64_t> numbers;
+  std::map<uint64_t, std::pair<uint32_t, uint32_t>> names;  ///< by number: met, link count
+
+  void check_links() const {
+    for (const auto& [ino, counts] : names) EXPECT_EQ(counts.first, counts.second) << ino;
+  }
 };
 
 void draw(FsClient& client, Inode& inode, const std::string& path, Picture& picture) {
   const Result<Attributes> attributes = client.fs().getattr(inode);
   ASSERT_TRUE(attributes) << path << ": " << attributes.error().to_string();
-  EXPECT_TRUE(picture.numbers.insert(attributes->ino).second) << path;
+  auto& [names, links] = picture.names[attributes->ino];
+  ++names;
+  links = attributes->nlink;
   std::string line = std::to_string(attributes->ino) + " " + std::to_string(attributes->mode) +
                      " " + std::to_string(attributes->size) + " " +
                      std::to_string(attributes->mtime.seconds) + " " +
-                     std::to_string(attributes->ctime.seconds) + " ";
+                     std::to_string(attributes->ctime.seconds) + " " +
+                     std::to_string(attributes->nlink) + " ";
   if (S_ISREG(attributes->mode)) {
     std::string data;
     EXPECT_EQ(client.read_inode(inode, data), 0) << path;
@@ -118,8 +127,8 @@ class Worker {
   }
 
   void step() {
-    uint64_t kind = random_.below(16);
-    while (((mask_ >> kind) & 1) == 0) kind = random_.below(16);
+    uint64_t kind = random_.below(18);
+    while (((mask_ >> kind) & 1) == 0) kind = random_.below(18);
     switch (kind) {
       case 0:
       case 1:
@@ -158,6 +167,10 @@ class Worker {
         if (!open_.empty()) close_one();
         break;
       case 14:
+      case 15:
+        client_.link(path(), path());
+        break;
+      case 16:
         client_.write(path(), random_.below(1000), "some bytes");
         break;
       default:
@@ -167,7 +180,7 @@ class Worker {
   }
 
   FsClient& client_;
-  const uint64_t mask_ = env_number("CAW_MASK", 0xffff);
+  const uint64_t mask_ = env_number("CAW_MASK", 0x3ffff);
   Random random_;
   std::vector<Inode*> open_;
 };
@@ -188,6 +201,8 @@ void run_threads(Forest& forest, uint64_t seed, uint64_t ops) {
   Picture stored;
   draw(client, *client.fs().root(), "", stored);
   EXPECT_EQ(in_core.lines, stored.lines) << "seed " << seed;
+  in_core.check_links();
+  stored.check_links();
 }
 
 TEST(FsThreads, PlainForest) {

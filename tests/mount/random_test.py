@@ -28,7 +28,7 @@ def snapshot(root):
             status = os.lstat(path)
             fields = [stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)]
             if stat.S_ISREG(status.st_mode):
-                fields += [status.st_size, bed.read(path)]
+                fields += [status.st_size, bed.read(path), status.st_nlink]
             elif stat.S_ISLNK(status.st_mode):
                 fields.append(os.readlink(path))
             out[os.path.relpath(path, root)] = tuple(fields)
@@ -104,6 +104,13 @@ def op_symlink(twin):
     twin.both(lambda side: os.symlink(f"to/{path}", os.path.join(side, path)))
 
 
+def op_link(twin):
+    source = twin.some("file")
+    target = twin.new_name()
+    if source:
+        twin.both(lambda side: os.link(os.path.join(side, source), os.path.join(side, target)))
+
+
 def op_unlink(twin):
     path = twin.some("file")
     if path:
@@ -151,8 +158,8 @@ def op_remove_tree(twin):
         shutil.rmtree(os.path.join(twin.sides[1], path))
 
 
-WEIGHTS = {op_write: 30, op_truncate: 5, op_mkdir: 12, op_symlink: 3, op_unlink: 6, op_rmdir: 4,
-           op_rename: 10, op_chmod: 4, op_clone: 10, op_remove_tree: 5}
+WEIGHTS = {op_write: 30, op_truncate: 5, op_mkdir: 12, op_symlink: 3, op_link: 8, op_unlink: 6,
+           op_rmdir: 4, op_rename: 10, op_chmod: 4, op_clone: 10, op_remove_tree: 5}
 
 
 class RandomOperations(unittest.TestCase):
