@@ -1,5 +1,6 @@
 // Volume: maintenance, checkpoints, throttling.
 #include <algorithm>
+#include <iterator>
 
 #include "dag/maintainer.h"
 #include "volume/tree_handle.h"
@@ -17,6 +18,7 @@ constexpr auto kCheckpointInterval = std::chrono::milliseconds(30'000);
 constexpr uint64_t kWriteBehindBytes = 1U << 20;   // of records, in memory
 constexpr uint64_t kMostPendingBytes = 16U << 20;
 constexpr uint32_t kMostHandedOn = 64;  // runs, sealed or the root's, of a tree that is cloned
+constexpr size_t kCrowdedTimes = 16;    // what settling leaves: more is crowded
 
 /// A 256th of the volume, 256 KiB to 16 MiB: the host must really hold it.
 uint64_t log_blocks(uint64_t volume_blocks) {
@@ -203,9 +205,34 @@ Result<uint64_t> Volume::maintain() {
   }
 }
 
+/// A root takes in one run for each memtable sealed, and what clones hand on; a node may hold so
+/// many and no more.  So trees that maintenance has not come to for long are settled before a cut,
+/// here: what the cut seals must go into their roots as they are then.
+void Volume::settle_crowded() {
+  const size_t most = std::min<size_t>(kCrowdedTimes * shape_.max_runs, kMaxRuns / 8);
+  std::vector<TreeRef> crowded;
+  {
+    std::lock_guard lock(active_mutex_);
+    std::ranges::copy_if(active_, std::back_inserter(crowded), [most](const TreeRef& tree) {
+      return core_of(tree).backlog > most && !static_cast<Handle&>(*tree).dying;
+    });
+  }
+  for (const TreeRef& tree : crowded) {
+    TreeCore& core = core_of(tree);
+    std::lock_guard lock(core.maintenance);
+    if (core.backlog <= most) continue;  // maintenance has come to it meanwhile
+    Maintainer maintainer(*store_, shape_, core, generation_);
+    Result<void> settled = maintainer.absorb(~Epoch{0});
+    if (settled) settled = maintainer.settle();
+    memtable_bytes_ -= static_cast<int64_t>(maintainer.absorbed_bytes());
+    ignore_error(settled, "maintenance tells; a root that holds too much is not written");
+  }
+}
+
 /// The cut and what follows: see docs/locking.md and docs/durability.md.
 Result<void> Volume::write_checkpoint(bool clean) {
   std::lock_guard one(checkpoint_mutex_);
+  settle_crowded();
   std::vector<TreeRef> trees;
   Epoch epoch = 0;
   Seq seq = 0;

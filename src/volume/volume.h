@@ -158,6 +158,7 @@ class Volume final : public Forest {
   void enqueue_quietly(const TreeRef& tree);
   Result<bool> maintain_tree(const TreeRef& tree);
   bool may_drop(NodeId id);
+  void settle_crowded();
   Result<void> write_checkpoint(bool clean);
   Result<void> commit(bool force);
   void maintainer_loop();
