@@ -49,11 +49,8 @@ Result<void> Maintainer::absorb(Epoch through) {
 }
 
 /// As a run of the root, which clones may refer to as well.
-Result<void> Maintainer::absorb_whole(const FrozenRef& frozen, const Ref<const BlockImage>& block) {
-  const Ref<const InteriorImage> root = CAW_TRY(load_root(store_, core_));
-  Interior node = root->node();
-  node.max_seq = std::max(node.max_seq, frozen.run->max_seq());
-  RunRef run = run_ref(frozen.run->id(), node.next_pos++, *block);
+void Maintainer::absorb_whole(Interior root, const FrozenRef& frozen, const BlockImage& block) {
+  RunRef run = run_ref(frozen.run->id(), root.next_pos++, block);
   if (frozen.translation.is_identity()) {
     run.lo = std::max(run.lo, frozen.lo);
     run.hi = std::min(run.hi, frozen.hi);
@@ -63,9 +60,8 @@ Result<void> Maintainer::absorb_whole(const FrozenRef& frozen, const Ref<const B
     run.translation = frozen.translation;
   }
   CAW_ASSERT(run.lo < run.hi);
-  insert_run(node, std::move(run));
-  publish_absorbed(std::move(node), {}, std::span(&frozen, 1));
-  return {};
+  insert_run(root, std::move(run));
+  publish_absorbed(std::move(root), {}, std::span(&frozen, 1));
 }
 
 /// `oldest` is newest first, as in the view.
@@ -75,8 +71,9 @@ Result<void> Maintainer::absorb_oldest(std::span<const FrozenRef> oldest) {
   Change change;
   std::vector<Layer> layers;
   uint64_t size = 0;
+  Ref<const BlockImage> block;
   for (const FrozenRef& frozen : oldest) {
-    const Ref<const BlockImage> block = CAW_TRY(frozen.run->encode(store_, shape_));
+    block = CAW_TRY(frozen.run->encode(store_, shape_));
     node.max_seq = std::max(node.max_seq, frozen.run->max_seq());
     size += block->bytes().size();
     layers.emplace_back(block, block->block(), frozen.translation, frozen.lo, frozen.hi);
@@ -87,7 +84,8 @@ Result<void> Maintainer::absorb_oldest(std::span<const FrozenRef> oldest) {
   const bool joined_fits = size + node.inline_block.size() <= shape_.inline_bytes;
   if (oldest.size() == 1 &&
       (!fits || (newest && !joined_fits && oldest.front().run->shared()))) {
-    return absorb_whole(oldest.front(), CAW_TRY(oldest.front().run->encode(store_, shape_)));
+    absorb_whole(std::move(node), oldest.front(), *block);
+    return {};
   }
   const ImageRef old_inline = fits && !node.inline_block.empty()
                                   ? as_run_image(node.inline_block, root->max_seq())

@@ -71,7 +71,7 @@ class Maintainer {
   };
 
   // absorb.cc
-  Result<void> absorb_whole(const FrozenRef& frozen, const Ref<const BlockImage>& block);
+  void absorb_whole(Interior root, const FrozenRef& frozen, const BlockImage& block);
   Result<void> absorb_oldest(std::span<const FrozenRef> oldest);
   void publish_absorbed(Interior root, const Change& change, std::span<const FrozenRef> absorbed);
   void set_root(const Ref<const InteriorImage>& root, size_t absorbed);
