@@ -41,13 +41,7 @@ Result<void> FileSystemImpl::share_links(Batch& batch, const Inode& source, uint
 }
 
 Result<bool> FileSystemImpl::holds_globals(const Inode& source) {
-  bool any = false;
-  const Place place = CAW_TRY(topology_.body(source));
-  CAW_TRY(scan_links(forest_, place, true, [&](const LinkedName& name) -> Result<void> {
-    any = any || name.link.scope == LinkScope::global;
-    return {};
-  }));
-  return any;
+  return has_links_of(forest_, CAW_TRY(topology_.body(source)), LinkScope::global);
 }
 
 /// A clone with names of global files in it, on its way.

@@ -327,13 +327,7 @@ Result<void> FileSystemImpl::try_globalize(Regrouping& work, Batch& batch) {
 Result<bool> FileSystemImpl::needs_globalize(const Inode& directory, const Inode& from,
                                              const Inode& to) {
   if (!topology_.has_links() || is_top(directory) || top_of(from) == top_of(to)) return false;
-  bool any = false;
-  const Place place = CAW_TRY(topology_.body(directory));
-  CAW_TRY(scan_links(forest_, place, false, [&](const LinkedName& name) -> Result<void> {
-    any = any || name.link.scope == LinkScope::local;
-    return {};
-  }));
-  return any;
+  return has_links_of(forest_, CAW_TRY(topology_.body(directory)), LinkScope::local);
 }
 
 // ---- removal of whole trees

@@ -78,6 +78,16 @@ Result<bool> has_links(Forest& forest, const Place& place) {
   return forest.scan(place.tree, prefix, after_prefix(prefix))->next();
 }
 
+Result<bool> has_links_of(Forest& forest, const Place& place, LinkScope scope) {
+  bool any = false;
+  const bool inner_tops = scope == LinkScope::global;
+  CAW_TRY(scan_links(forest, place, inner_tops, [&](const LinkedName& name) -> Result<void> {
+    any = any || name.link.scope == scope;
+    return {};
+  }));
+  return any;
+}
+
 void put_linked_name(Batch& batch, const Place& place, std::string_view name,
                      const Dirent& dirent) {
   batch.put(place.tree, dirent_key(place.path, name), inline_value(encode_dirent(dirent)));

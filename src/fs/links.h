@@ -43,5 +43,7 @@ void erase_linked_name(Batch& batch, const Place& place, std::string_view name, 
 
 /// True if the index has anything at or below `place`.
 Result<bool> has_links(Forest& forest, const Place& place);
+/// True if a name at or below `place` is linked so: local to its domain, or global.
+Result<bool> has_links_of(Forest& forest, const Place& place, LinkScope scope);
 
 }  // namespace caw
